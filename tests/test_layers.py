@@ -1,0 +1,131 @@
+"""The direction of imports, read from the sources with ast: packages, pure modules, no cycles."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ALLOWED = {
+    "scheduler": {"scheduler"},
+    "transport": {"transport"},
+    "discoro": {"discoro", "scheduler", "transport"},
+}
+# The way out of transport and scheduler is the standard library and what their folder may use.
+THIRD_PARTY = {
+    "scheduler": {"uvloop"},
+    "transport": {"msgpack", "cryptography", "cpace", "psutil", "uvloop"},
+}
+PURE = {
+    "scheduler": {"errors", "outcome", "mailbox", "driver"},
+    "transport": {
+        *("errors", "limits", "addresses", "frames", "codec", "paths", "backoff", "delivery"),
+        *("lanes", "session", "handshake", "secret", "throttle", "beacon", "hints", "transfer"),
+    },
+    "discoro": {"messages", "bundle", "hosting", "errors"},
+}
+IO_MODULES = {"asyncio", "socket", "ssl", "selectors", "threading", "subprocess", "time"}
+
+
+def sources() -> list[tuple[str, str, Path]]:
+    return [
+        (top, path.stem, path)
+        for top in ALLOWED
+        for path in sorted((ROOT / top).rglob("*.py"))
+        if "__pycache__" not in path.parts
+    ]
+
+
+def type_checking_nodes(tree: ast.Module) -> set[ast.AST]:
+    """What stands under ``if TYPE_CHECKING`` is for type checkers, not an import."""
+    return {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+
+
+def imports(top: str, stem: str, path: Path) -> list[tuple[str, str, int]]:
+    """(package or library, module, line) of each import; our own as (scheduler, mailbox, 12)."""
+    tree = ast.parse(path.read_text(), str(path))
+    skipped = type_checking_nodes(tree)
+    found = []
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found += [(*split(alias.name), node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                assert node.level == 1, f"{path}:{node.lineno}: packages here have one level"
+                name = f"{top}.{node.module}" if node.module else top
+                name = name if top == "discoro" else f"discoro.{name}"
+            else:
+                name = node.module or ""
+            found += [(*split(name, alias.name), node.lineno) for alias in node.names]
+    return found
+
+
+def split(name: str, member: str = "") -> tuple[str, str]:
+    parts = name.split(".")
+    if parts[0] != "discoro":
+        return parts[0], ".".join(parts[1:])
+    if len(parts) > 1 and parts[1] in ("scheduler", "transport"):
+        return parts[1], parts[2] if len(parts) > 2 else member
+    return "discoro", parts[1] if len(parts) > 1 else member
+
+
+@pytest.mark.parametrize(("top", "stem", "path"), sources(), ids=lambda value: str(value)[-40:])
+def test_each_module_imports_only_what_its_place_allows(top: str, stem: str, path: Path) -> None:
+    for package, module, line in imports(top, stem, path):
+        where = f"{path}:{line} imports {package}.{module}"
+        if package in ALLOWED:
+            assert package in ALLOWED[top], where
+            own_stem = package == top
+            if stem in PURE[top] and own_stem and (ROOT / top / f"{module}.py").exists():
+                assert module in PURE[top], f"{where}: a pure module uses only pure ones"
+        elif top in THIRD_PARTY:
+            known = package in THIRD_PARTY[top] or package in stdlib() or package == "__future__"
+            assert known, where
+        if stem in PURE[top]:
+            assert package not in IO_MODULES, f"{where}: a pure module does no I/O"
+
+
+def stdlib() -> frozenset[str]:
+    import sys
+
+    return sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("top", sorted(ALLOWED))
+def test_every_name_in_the_list_of_pure_modules_exists(top: str) -> None:
+    missing = {name for name in PURE[top] if not (ROOT / top / f"{name}.py").exists()}
+    assert not missing
+
+
+def test_no_import_cycle_exists() -> None:
+    """Lazy imports inside functions count: a cycle hidden there is a cycle all the same."""
+    graph: dict[str, set[str]] = {}
+    for top, stem, path in sources():
+        own = {
+            f"{package}.{module}"
+            for package, module, _ in imports(top, stem, path)
+            if package in ALLOWED and (ROOT / package / f"{module}.py").exists()
+        }
+        if stem != "__init__":
+            graph[f"{top}.{stem}"] = own - {f"{top}.{stem}"}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name in done:
+            return
+        for other in sorted(graph.get(name, ())):
+            visit(other, (*trail, name))
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
