@@ -1,0 +1,218 @@
+"""Every error that discoro raises: who is at fault, what is true now, what to type.
+
+The tree::
+
+    DiscoroError
+      WrongThread, MailboxFull, Terminated, NameTaken, ...   about coroutines in one process
+      PeerError                  about another process, or the way to it (attribute ``location``)
+        PeerUnreachable          nobody answers there; nothing was sent
+        PeerLost                 the session is over; attribute ``reason``
+          ServerKilled           the process at the other end ended; attributes ``signal``, ``exit_code``
+        AuthenticationFailed     another secret, or somebody in between
+        VersionMismatch          discoro, or Python where code is to cross, is not the same there
+        ProtocolViolation        the peer broke the rules
+        PeerBusy                 it answers, and has no room now
+      NoSuchCoro                 nothing (any more) behind that reference
+      MessageRefused             the other side could not decode a message
+      ComputationError           about a computation
+        NotPicklable, MissingCode, ...                        before anything runs
+        SetupFailed              the server could not set it up; attributes ``location``, ``reason``
+        ComputationClosed        it is not, or no longer, set up there
+        RunRefused               a run did not start
+      FileRefused                a file was not taken; attributes ``name``, ``reason``
+      RemoteError                an exception from over there that cannot be rebuilt here
+
+``transport`` has a tree of its own; :func:`from_transport` translates it at the boundary. Old return codes
+(0, 1, -1) are made from these in ``discoro.compat`` alone.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from typing import TYPE_CHECKING
+
+from discoro.scheduler.errors import DiscoroError
+from discoro.transport import errors as _transport
+
+if TYPE_CHECKING:
+    from discoro.transport.addresses import Location
+
+
+class PeerError(DiscoroError):
+    """Something about another process, or the way to it.
+
+    Attributes:
+        location: Where, as far as known; else None.
+    """
+
+    def __init__(self, text: str, location: Location | None = None) -> None:
+        super().__init__(text)
+        self.location = location
+
+
+class PeerUnreachable(PeerError):
+    """Nobody answers there; nothing was sent."""
+
+
+class PeerLost(PeerError):
+    """The session with a process is over. What was unacknowledged may or may not have arrived.
+
+    Attributes:
+        reason: Why, in words.
+    """
+
+    def __init__(self, reason: str, location: Location | None = None) -> None:
+        super().__init__(f"lost {location or 'the peer'}: {reason}", location)
+        self.reason = reason
+
+
+class ServerKilled(PeerLost):
+    """The process at the other end has ended; its coroutines are gone.
+
+    Attributes:
+        signal: Number of the signal that ended it, or None.
+        exit_code: Its exit code, or None.
+    """
+
+    def __init__(
+        self,
+        signal: int | None = None,
+        exit_code: int | None = None,
+        location: Location | None = None,
+    ) -> None:
+        if signal is not None:
+            try:
+                how = f"its process was ended by {_signal.Signals(signal).name} ({signal})"
+            except ValueError:
+                how = f"its process was ended by signal {signal}"
+        else:
+            how = f"its process ended with exit code {exit_code}"
+        super().__init__(how, location)
+        self.signal = signal
+        self.exit_code = exit_code
+
+
+class AuthenticationFailed(PeerError):
+    """The two ends could not prove the same secret to each other; nothing was sent."""
+
+
+class VersionMismatch(PeerError):
+    """The two ends run versions that cannot do this together.
+
+    Attributes:
+        ours: Version here.
+        theirs: Version there.
+    """
+
+    def __init__(
+        self, text: str, ours: str, theirs: str, location: Location | None = None
+    ) -> None:
+        super().__init__(text, location)
+        self.ours = ours
+        self.theirs = theirs
+
+
+class ProtocolViolation(PeerError):
+    """The peer broke the rules of the protocol; the connection was dropped."""
+
+
+class PeerBusy(PeerError):
+    """The peer answers, and has no room now.
+
+    Attributes:
+        retry_in: Seconds after which a new attempt makes sense.
+    """
+
+    def __init__(self, text: str, retry_in: float, location: Location | None = None) -> None:
+        super().__init__(text, location)
+        self.retry_in = retry_in
+
+
+class NoSuchCoro(DiscoroError):
+    """Nothing, or nothing any more, is behind a reference."""
+
+
+class MessageRefused(DiscoroError):
+    """The receiving process could not decode a message; nothing was queued there."""
+
+
+class ComputationError(DiscoroError):
+    """Something about a computation.
+
+    Attributes:
+        name: Name of the computation's function.
+    """
+
+    def __init__(self, text: str, name: str = "") -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class SetupFailed(ComputationError):
+    """A server could not set up, or close, a computation; nothing of it runs there.
+
+    Attributes:
+        location: The server.
+        reason: Why, in words.
+    """
+
+    def __init__(self, name: str, reason: str, location: Location | None = None) -> None:
+        super().__init__(f"computation {name!r} at {location or 'the server'}: {reason}", name)
+        self.location = location
+        self.reason = reason
+
+
+class ComputationClosed(ComputationError):
+    """A computation is not, or no longer, set up at a server: call ``setup`` (again)."""
+
+
+class RunRefused(ComputationError):
+    """A run did not start: wrong arguments, or no room."""
+
+
+class FileRefused(DiscoroError):
+    """A file was not taken, or not removed; there is no half file.
+
+    Attributes:
+        name: Name of the file.
+        reason: Why, in words.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"file {name!r}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+def from_transport(
+    error: BaseException, location: Location | None = None
+) -> DiscoroError:
+    """The error that users see for one of the transport's; keeps its text and data."""
+    text = str(error)
+    if isinstance(error, DiscoroError):
+        return error
+    if isinstance(error, (_transport.PeerUnreachable, _transport.NotTLS, _transport.WrongPeer)):
+        return PeerUnreachable(text, location)
+    if isinstance(error, _transport.AuthenticationFailed):
+        return AuthenticationFailed(text, location)
+    if isinstance(error, _transport.VersionMismatch):
+        return VersionMismatch(text, error.ours, error.theirs, location)
+    if isinstance(error, _transport.Busy):
+        return PeerBusy(text, error.retry_in, location)
+    if isinstance(error, _transport.SessionLost):
+        return _lost(error, location)
+    if isinstance(error, _transport.ProtocolError):
+        return ProtocolViolation(text, location)
+    if isinstance(error, _transport.FileError):
+        return FileRefused(error.name, error.reason)
+    return PeerError(text, location)
+
+
+def _lost(error: _transport.SessionLost, location: Location | None) -> PeerLost:
+    how = error.ended or ""
+    kind, _, number = how.rpartition(" ")
+    if number.isdigit() and kind == "ended by signal":
+        return ServerKilled(signal=int(number), location=location)
+    if number.isdigit() and kind == "ended with exit code":
+        return ServerKilled(exit_code=int(number), location=location)
+    return PeerLost(f"{error.reason}{f' ({how})' if how else ''}", location)
