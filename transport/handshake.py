@@ -18,31 +18,14 @@ Every frame, network byte order; type and length must match the table exactly, d
     4     S->C  SERVER_CONFIRM  tag 32
     0x7f  S->C  FAIL            code I | detail I      (BUSY: milliseconds to wait; VERSION: lowest << 8 | highest)
 
-Key schedule, lv() being the draft's LEB128 length prefix::
-
-    fp   = SHA-256(certificate of the server, DER)                        (tls-server-end-point, RFC 5929)
-    CI   = lv("discoro/1") lv("tls-server-end-point") lv(fp) lv(lowest and highest version of the client) lv(cluster name)
-    sid  = nonce of the client;  ADc, ADs = first 48 bytes of each hello
-    ISK  = CPace(PRS, CI, sid, ADc, ADs)
-    prk  = HMAC-SHA256("discoro/1 hkdf", ISK)
-    kc, ks, kr = HKDF-Expand(prk, "discoro/1 client confirm" | "... server confirm" | "... session resume", 32)
-    th   = SHA-256(CLIENT_HELLO body | SERVER_HELLO body | fp)
-    tags = HMAC-SHA256(kc, th) | HMAC-SHA256(ks, th | client's tag)
-
-The version that the server chose is under both proofs through ADs and th, so nobody talks two ends down.
-
-**The cluster tag** is the first 8 bytes of SHA-256("discoro/1 cluster" | cluster name). It is there so that
-another cluster is told as such and not as a wrong secret: a server answers another tag with FAIL, before any
-arithmetic. It reveals to whoever we dial a hash of our cluster's name, and to whoever dials us whether that
-person has guessed the name. Neither is a secret: discovery sends the name in clear.
+The keys, and what they are bound to, are those of ``proofs.py``. The version that the server chose is under both
+proofs, so nobody talks two ends down to an older one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -59,6 +42,35 @@ from .errors import (
     VersionMismatch,
 )
 from .limits import Limits
+from .proofs import (
+    Keys,
+    bulk_answer_proof,
+    bulk_proof,
+    channel_identifier,
+    client_tag,
+    cluster_tag,
+    resume_proof,
+    resumed_proof,
+    same_proof,
+    server_tag,
+    transcript,
+)
+
+__all__ = [
+    "VERSIONS",
+    "Accepted",
+    "ClientHandshake",
+    "FailCode",
+    "FrameType",
+    "OtherCluster",
+    "ServerHandshake",
+    "ShuttingDown",
+    "bulk_answer_proof",
+    "bulk_proof",
+    "resume_proof",
+    "resumed_proof",
+    "same_proof",
+]
 
 MAGIC = b"DSC1"
 VERSIONS = (1, 1)
@@ -198,7 +210,7 @@ class _Handshake:
         self._outgoing = bytearray()
         self._cpace: CPace | None = None
         self._hello = b""
-        self._keys = _Keys(b"", b"", b"")
+        self._keys = Keys()
         self._transcript = b""
         self._version = 0
         #: When the handshake must be over. A server holds it; a client may wait longer (busy is not dead).
@@ -286,13 +298,13 @@ class _Handshake:
             self._cpace.derive(share, peer_hello[:_ASSOCIATED_BYTES])
         except CPaceError:
             raise _Refused(ProtocolError("the peer's share is a point of low order")) from None
-        self._keys = _Keys.derived(self._cpace.isk)
+        self._keys = Keys.derived(self._cpace.isk)
         self._cpace = None
-        self._transcript = hashlib.sha256(client + server + self._fingerprint).digest()
+        self._transcript = transcript(client, server, self._fingerprint)
 
     def _accept(self, leftover: bytes = b"") -> None:
         self._state = _State.ENDED
-        key, self._keys = self._keys.resume, _Keys(b"", b"", b"")
+        key, self._keys = self._keys.resume, Keys()
         self.done = Accepted(key, self._transcript, self._version, leftover)
 
     def _fail(self, error: TransportError, fail: bytes = b"") -> None:
@@ -301,7 +313,7 @@ class _Handshake:
         self._state = _State.ENDED
         self._buffer.clear()
         self._outgoing += fail
-        self._prs, self._cpace, self._keys = b"", None, _Keys(b"", b"", b"")
+        self._prs, self._cpace, self._keys = b"", None, Keys()
         self.failed = error
 
 
@@ -366,8 +378,8 @@ class ClientHandshake(_Handshake):
             raise _Refused(OtherCluster(self._cluster, self._who))
         self._version = version
         self._derive(share, body, self._hello, body)
-        tag = hmac.digest(self._keys.client, self._transcript, "sha256")
-        self._expected_tag = hmac.digest(self._keys.server, self._transcript + tag, "sha256")
+        tag = client_tag(self._keys, self._transcript)
+        self._expected_tag = server_tag(self._keys, self._transcript, tag)
         self._outgoing += _frame(FrameType.CLIENT_CONFIRM, tag)
         self._state = _State.CONFIRM
 
@@ -468,90 +480,11 @@ class ServerHandshake(_Handshake):
         self._state = _State.CONFIRM
 
     def _client_confirm(self, tag: bytes) -> None:
-        if not hmac.compare_digest(tag, hmac.digest(self._keys.client, self._transcript, "sha256")):
+        if not hmac.compare_digest(tag, client_tag(self._keys, self._transcript)):
             raise _Refused(AuthenticationFailed(self._who), _fail_frame(FailCode.WRONG_SECRET))
-        ours = hmac.digest(self._keys.server, self._transcript + tag, "sha256")
+        ours = server_tag(self._keys, self._transcript, tag)
         self._outgoing += _frame(FrameType.SERVER_CONFIRM, ours)
         self._accept()
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Keys:
-    client: bytes
-    server: bytes
-    resume: bytes
-
-    @classmethod
-    def derived(cls, isk: bytes) -> _Keys:
-        prk = hmac.digest(b"discoro/1 hkdf", isk, "sha256")
-        # One block of HKDF-Expand (RFC 5869, 2.3): HMAC(prk, info | 0x01).
-        return cls(
-            *(
-                hmac.digest(prk, b"discoro/1 " + use + b"\x01", "sha256")
-                for use in (b"client confirm", b"server confirm", b"session resume")
-            )
-        )
-
-
-def cluster_tag(cluster: str) -> bytes:
-    """Return the 8 bytes by which two ends tell whether they belong to one cluster."""
-    return hashlib.sha256(b"discoro/1 cluster" + _cluster_bytes(cluster)).digest()[:8]
-
-
-def channel_identifier(fingerprint: bytes, versions: tuple[int, int], cluster: str) -> bytes:
-    """Return CPace's CI: what the proof is bound to beside the secret. ``versions``: the client's pair."""
-    parts = (b"discoro/1", b"tls-server-end-point", fingerprint, bytes(versions))
-    return b"".join(_length_value(part) for part in (*parts, _cluster_bytes(cluster)))
-
-
-def resume_proof(key: bytes, transcript: bytes, epoch: int, rx: int) -> bytes:
-    """Return the proof of RESUME, 32 bytes.
-
-    Args:
-        key: ``key`` of the session's first handshake: only who opened the session can take it over.
-        transcript: ``transcript`` of this connection's handshake: a recorded proof is worth nothing.
-        epoch: Number of this link of the session.
-        rx: Number of the next batch expected.
-    """
-    return _proof(key, b"discoro/1 resume", transcript, struct.pack(">QQ", epoch, rx))
-
-
-def resumed_proof(key: bytes, transcript: bytes, epoch: int, rx: int) -> bytes:
-    """Return the proof of RESUMED, the answer; arguments as for :func:`resume_proof`."""
-    return _proof(key, b"discoro/1 resumed", transcript, struct.pack(">QQ", epoch, rx))
-
-
-def bulk_proof(key: bytes, transcript: bytes, session: bytes) -> bytes:
-    """Return the proof of the side that dials a bulk connection for ``session``."""
-    return _proof(key, b"discoro/1 bulk", transcript, session)
-
-
-def bulk_answer_proof(key: bytes, transcript: bytes, session: bytes) -> bytes:
-    """Return the proof of the side that takes a bulk connection for ``session``."""
-    return _proof(key, b"discoro/1 bulk answer", transcript, session)
-
-
-def same_proof(one: bytes, other: bytes) -> bool:
-    """Compare two proofs in constant time."""
-    return hmac.compare_digest(one, other)
-
-
-def _proof(key: bytes, label: bytes, transcript: bytes, data: bytes) -> bytes:
-    return hmac.digest(key, _length_value(label) + transcript + data, "sha256")
-
-
-def _length_value(data: bytes) -> bytes:
-    """Return ``data`` behind its length in LEB128 (draft-irtf-cfrg-cpace, prepend_len)."""
-    length, prefix = len(data), bytearray()
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
-    return bytes(prefix) + data
-
-
-def _cluster_bytes(cluster: str) -> bytes:
-    return unicodedata.normalize("NFC", cluster).encode()
 
 
 def _version_text(lowest: int, highest: int) -> str:

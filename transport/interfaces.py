@@ -1,0 +1,91 @@
+"""Network interfaces of this machine, as discovery needs them. Shell (asks the system)."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .addresses import is_loopback, normal_host
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One address of one interface.
+
+    Attributes:
+        name: Name of the interface, as the system has it.
+        family: ``AF_INET`` or ``AF_INET6``.
+        address: The address.
+        broadcast: IPv4 broadcast address of its network, or empty.
+        index: Number of the interface; 0 where it is not known.
+        joins: Address that names the interface when its group is joined.
+    """
+
+    name: str
+    family: socket.AddressFamily
+    address: str
+    broadcast: str = ""
+    index: int = 0
+    joins: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether nothing from another machine can arrive here."""
+        return is_loopback(self.address)
+
+
+def interfaces_of(wanted: Sequence[str] | None) -> list[Interface]:
+    """Return the IPv4 addresses, and one IPv6 address per interface, that are up and usable for discovery.
+
+    Args:
+        wanted: Our addresses to take; "0.0.0.0" and "::" mean all of their family; None: all.
+    """
+    found = []
+    seen: set[str] = set()
+    for interface in _all_interfaces():
+        if wanted is not None and not _is_wanted(interface, wanted):
+            continue
+        if interface.family == socket.AF_INET6:
+            # IPv6 asks go to a group on an interface, whatever address it has; loopback has no groups.
+            if interface.loopback or interface.name in seen:
+                continue
+            seen.add(interface.name)
+        found.append(interface)
+    return found
+
+
+def _is_wanted(interface: Interface, wanted: Sequence[str]) -> bool:
+    everything = "::" if interface.family == socket.AF_INET6 else "0.0.0.0"
+    return everything in wanted or interface.address in wanted
+
+
+def _all_interfaces() -> list[Interface]:
+    # Imported here: programs that never discover anything need none of it.
+    import psutil
+
+    states = psutil.net_if_stats()
+    found = []
+    for name, addresses in psutil.net_if_addrs().items():
+        if name in states and not states[name].isup:
+            continue
+        for entry in addresses:
+            if entry.family in (socket.AF_INET, socket.AF_INET6):
+                found.append(_interface(name, entry.family, entry.address, entry.netmask))
+    return found
+
+
+def _interface(
+    name: str, family: socket.AddressFamily, address: str, netmask: str | None
+) -> Interface:
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        index = 0  # gone since
+    broadcast = ""
+    if family == socket.AF_INET and netmask:
+        network = ipaddress.IPv4Network(f"{address}/{netmask}", strict=False)
+        if network.prefixlen < 31:
+            broadcast = str(network.broadcast_address)
+    return Interface(name, family, normal_host(address), broadcast, index, normal_host(address))
