@@ -1,0 +1,314 @@
+"""User values to bytes and back. The only unpickling of the program stands in :func:`loads`.
+
+A value is a pickle of protocol 5, made by plain C pickle. Only where that fails, or where the bytes
+name something of ``__main__``, the careful pickler (:mod:`discoro.pickling`) runs instead. No
+global can be named without the byte 147 (STACK_GLOBAL), so most values cost one search for a byte
+more than ``pickle.dumps``, and no unpickler of ours at the other end.
+
+The out-of-band form, for big values::
+
+    head:    I  number of buffers, little endian; then one byte per buffer
+             (0 bytes, 1 bytearray, 2 read-only memory, 3 writable memory); then a pickle
+    buffers: the bytes of the buffers, in order
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from discoro import loading
+from discoro.codeerrors import DiscoroError, NotPicklable, PythonMismatch, UndecodableValue
+from discoro.pickling import CodePickler
+from discoro.privatenames import plain_text
+from discoro.unpicklable import explain
+
+#: Buffers above this many bytes go out of band, where the caller asks for that.
+OUT_OF_BAND = 1 << 20
+
+_STACK_GLOBAL = 0x93
+_PROGRAM = b"\x8c\x08__main__"
+_PROGRAM_OF_WORKERS = b"\x8c\x0b__mp_main__"
+_COUNT = struct.Struct("<I")
+_BYTES, _BYTEARRAY, _READ_ONLY, _WRITABLE = range(4)
+
+_dumps = pickle.dumps
+
+
+class NameResolver(Protocol):
+    """Who answers for the names in a pickle: a code space, or :data:`discoro.loading.HOME`."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the object that a pickle names."""
+
+
+def dumps(value: Any, what: str = "the value") -> bytes:
+    """Return ``value`` as bytes for :func:`loads` in another process.
+
+    Args:
+        value: Anything that pickle takes, and functions and classes of ``__main__``, lambdas,
+            closures and notebook cells.
+        what: Who sends it, for the error.
+
+    Raises:
+        NotPicklable: It names the part that cannot be sent and the way to it.
+    """
+    try:
+        data = _dumps(value, 5)
+    except Exception:
+        return dumps_carefully(value, what)
+    # Literals, for this is the hottest line of a send: 147 is STACK_GLOBAL.
+    if 147 in data and (_PROGRAM in data or _PROGRAM_OF_WORKERS in data):
+        return dumps_carefully(value, what)
+    return data
+
+
+def dumps_carefully(
+    value: Any, what: str = "the value", buffer_callback: Callable[[Any], Any] | None = None
+) -> bytes:
+    """Return ``value`` as bytes, by the careful pickler at once."""
+    try:
+        return _careful(value, buffer_callback)
+    except Exception as error:
+        raise explain(what, value, _careful, error) from error
+
+
+def _careful(value: Any, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+    with io.BytesIO() as file:
+        CodePickler(file, buffer_callback).dump(value)
+        return file.getvalue()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Asks a receiver for the names; only pickles that name something come here."""
+
+    names: NameResolver = loading.HOME
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self.names.find_class(module, name)
+
+
+def loads(
+    data: bytes | bytearray | memoryview,
+    names: NameResolver | None = None,
+    buffers: Sequence[Any] | None = None,
+) -> Any:
+    """Return the value whose bytes these are.
+
+    Args:
+        data: What :func:`dumps` returned.
+        names: The code space of the coroutine that receives it; None for a user's own program.
+        buffers: The out-of-band buffers, if there are any; use :func:`loads_parts`.
+
+    Raises:
+        UndecodableValue: Whatever went wrong; the cause is what was raised.
+        PythonMismatch: There is code of another Python in it; nothing of it was loaded.
+    """
+    if type(data) is not bytes:
+        data = bytes(data)
+    try:
+        if _STACK_GLOBAL not in data:
+            return pickle.loads(data, buffers=buffers)
+        unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
+        unpickler.names = names or loading.HOME
+        return unpickler.load()
+    except KeyboardInterrupt:
+        raise
+    except (PythonMismatch, UndecodableValue):
+        raise
+    except BaseException as error:
+        # SystemExit included: what a message raises must not end the process that reads it.
+        raise UndecodableValue(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    text = plain_text(str(error))
+    name = type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text}. Install it here, or, if it is your own, name it in depends=[...]"
+    if isinstance(error, AttributeError):
+        return f"{text}. If it is your own, name it in depends=[...]"
+    if isinstance(error, DiscoroError):
+        return text
+    return f"{name}: {text}" if text else name
+
+
+# --- big values: out of band
+
+
+def size_hint(value: Any) -> int:
+    """Return roughly how many bytes of ``value`` lie at its top; cheap, never pickles.
+
+    It looks at the value and, when that is a tuple, list or dict, at its items and theirs, at most
+    64 of each. Use :func:`dumps_parts` where it is large.
+    """
+    size = _size(value)
+    if size < 0:
+        size = 0
+        for item in _items(value):
+            one = _size(item)
+            size += one if one >= 0 else sum(max(_size(inner), 0) for inner in _items(item))
+    return size
+
+
+def _size(value: Any) -> int:
+    """Bytes of a leaf, -1 for a container."""
+    kind = type(value)
+    if kind is int or kind is float or value is None:
+        return 8
+    if kind is str or kind is bytes or kind is bytearray:
+        return len(value)
+    if kind is tuple or kind is list or kind is dict:
+        return -1
+    size = getattr(value, "nbytes", 0)
+    return size if type(size) is int else 0
+
+
+def _items(value: Any) -> Sequence[Any]:
+    if type(value) is dict:
+        return [item for item, _ in zip(value.values(), range(64), strict=False)]
+    return value[:64]  # type: ignore[no-any-return]
+
+
+def dumps_parts(
+    value: Any, threshold: int = OUT_OF_BAND, what: str = "the value"
+) -> tuple[bytes, list[memoryview]]:
+    """Return ``value`` as a head and the big buffers beside it, which are not copied.
+
+    ``bytes`` and ``bytearray`` above ``threshold`` bytes go beside when they are the value itself,
+    an item of its top-level tuple, list or dict, or an item of one of those (so: also arguments);
+    so does every other big buffer that protocol 5 hands out, for example of numpy arrays. The views
+    borrow the memory: keep the value unchanged until they are sent, or copy them.
+
+    Raises:
+        NotPicklable: It names the part that cannot be sent and the way to it.
+    """
+    kinds = bytearray()
+    views: list[memoryview] = []
+
+    def beside(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes <= threshold:
+            return True
+        views.append(view)
+        kinds.append(_kind(view))
+        return False
+
+    marked = _mark(value, threshold, 2)
+    try:
+        data = _dumps(marked, 5, buffer_callback=beside)
+        plainly = not (_PROGRAM in data or _PROGRAM_OF_WORKERS in data)
+    except Exception:
+        plainly = False
+    if not plainly:
+        views.clear()
+        kinds.clear()
+        data = dumps_carefully(marked, what, beside)
+    return _COUNT.pack(len(views)) + bytes(kinds) + data, views
+
+
+def part_kinds(head: bytes | memoryview) -> list[str]:
+    """Return, per buffer, ``"bytes"`` or ``"bytearray"``: what to receive it into without a copy."""
+    kinds, _ = _split(head)
+    return ["bytes" if kind in (_BYTES, _READ_ONLY) else "bytearray" for kind in kinds]
+
+
+def loads_parts(
+    head: bytes | bytearray | memoryview,
+    buffers: Sequence[bytes | bytearray | memoryview],
+    names: NameResolver | None = None,
+) -> Any:
+    """Return the value from what :func:`dumps_parts` returned; writable where it was.
+
+    Buffers of the kind that :func:`part_kinds` names are not copied.
+
+    Raises:
+        UndecodableValue: As :func:`loads`.
+    """
+    try:
+        kinds, data = _split(head)
+        if len(kinds) != len(buffers):
+            raise ValueError(f"{len(buffers)} buffers arrived, and {len(kinds)} were announced")
+    except (ValueError, struct.error) as error:
+        raise UndecodableValue(str(error)) from error
+    fitting = [_fitting(kind, buffer) for kind, buffer in zip(kinds, buffers, strict=True)]
+    return loads(data, names, fitting)
+
+
+def _split(head: bytes | bytearray | memoryview) -> tuple[bytes, bytes]:
+    (count,) = _COUNT.unpack_from(head)
+    end = _COUNT.size + count
+    if end > len(head):
+        raise ValueError("the head of a big value is cut")
+    return bytes(head[_COUNT.size : end]), bytes(head[end:])
+
+
+def _kind(view: memoryview) -> int:
+    owner = type(view.obj)
+    if owner is bytes:
+        return _BYTES
+    if owner is bytearray:
+        return _BYTEARRAY
+    return _READ_ONLY if view.readonly else _WRITABLE
+
+
+def _fitting(kind: int, buffer: bytes | bytearray | memoryview) -> Any:
+    """Return the buffer as an object of the announced kind, copied only if it is another."""
+    whole = buffer.obj if isinstance(buffer, memoryview) else buffer
+    if isinstance(buffer, memoryview) and len(whole) != buffer.nbytes:
+        whole = buffer
+    if kind == _BYTES:
+        return whole if type(whole) is bytes else bytes(buffer)
+    if kind == _BYTEARRAY:
+        return whole if type(whole) is bytearray else bytearray(buffer)
+    if kind == _WRITABLE and memoryview(buffer).readonly:
+        return bytearray(buffer)
+    return buffer
+
+
+class _Beside:
+    """Stands for big bytes at the top of a value; arrives as what it stands for."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_was, (pickle.PickleBuffer(self.data),)
+
+
+def as_it_was(buffer: Any) -> Any:
+    """Return the object itself that lies out of band, which has its own type already."""
+    return buffer.obj if type(buffer) is memoryview else buffer
+
+
+def _mark(value: Any, threshold: int, depth: int) -> Any:
+    """Return ``value`` with stand-ins for big bytes; containers without any are the same object."""
+    kind = type(value)
+    if (kind is bytes or kind is bytearray) and len(value) > threshold:
+        return _Beside(value)
+    if not depth or kind not in (tuple, list, dict):
+        return value
+    items = value.values() if kind is dict else value
+    marked = [_mark(item, threshold, depth - 1) for item in items]
+    if all(new is old for new, old in zip(marked, items, strict=True)):
+        return value
+    if kind is dict:
+        return dict(zip(value, marked, strict=True))
+    return tuple(marked) if kind is tuple else marked
+
+
+__all__ = [
+    "NotPicklable",
+    "dumps",
+    "dumps_carefully",
+    "dumps_parts",
+    "loads",
+    "loads_parts",
+    "part_kinds",
+    "size_hint",
+]
