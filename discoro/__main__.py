@@ -1,0 +1,8 @@
+"""``python -m discoro``."""
+
+import sys
+
+from discoro.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A server process's side of what ties it to the node's parent: the lifeline and the channel of JSON lines.
+
+Orders to the server::
+
+    {...}                          the first line: its :class:`ServerSettings`
+    {"order": "drain"}             take no new work, end when the running is done
+    {"order": "terminate"}         end what still runs, then end
+
+Reports to the parent::
+
+    {"report": "ready", "id": hex}                      it serves
+    {"report": "counts", "computations": 1, ...}        whenever they have changed, at most once a second
+    {"report": "blocked", "seconds": .., "file": .., "line": .., "function": ..}, {"report": "answering"}
+    {"report": "gone", "why": text}                     the peer given with --join is gone for good
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from discoro.nodesettings import ServerSettings
+from discoro.watchdog import Blocked
+
+PR_SET_PDEATHSIG = 1
+ORPHAN_GRACE = 3.0
+"""Seconds that an orphaned server gets to end in order, where the kernel does not end it."""
+
+
+def tie_to_parent(lifeline: socket.socket) -> None:
+    """Have the kernel kill this process and its group when the parent ends, even while C code holds the interpreter.
+
+    On Linux the death of the parent closes the other end of ``lifeline``, and the kernel sends the signal asked for with
+    F_SETSIG to the whole group: user code's children included. PR_SET_PDEATHSIG is the belt to these braces. Elsewhere the end of
+    file on the channel is all there is (:meth:`Channel.listen`).
+    """
+    lifeline.set_inheritable(False)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        if lifeline.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
+            os._exit(1)  # it ended before we were tied
+    except BlockingIOError:
+        pass
+    # A forked child of user code is not a server: its copy must not look like one.
+    os.register_at_fork(after_in_child=lifeline.close)
+
+
+class Channel:
+    """The channel, in the server process. Reports may come from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.set_inheritable(False)
+        os.register_at_fork(after_in_child=self._forked)
+        self._connection: socket.socket | None = connection
+        self._lock = threading.Lock()
+        self._rest = b""
+        self.drain = asyncio.Event()
+        self.terminate = asyncio.Event()
+
+    def settings(self) -> ServerSettings:
+        """Wait for the first line; called once, before there is a loop."""
+        line = self._read_line()
+        if line is None:
+            raise SystemExit(1)  # the parent has ended
+        return ServerSettings.from_json(line)
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take orders from now on: a thread waits for them and sets :attr:`drain` and :attr:`terminate` in the loop."""
+        threading.Thread(
+            target=self._listen, args=(loop,), name="discoro orders", daemon=True
+        ).start()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (line := self._read_line()) is not None:
+            order = json.loads(line).get("order")
+            event = {"drain": self.drain, "terminate": self.terminate}.get(order)
+            if event is not None:
+                loop.call_soon_threadsafe(event.set)
+        try:
+            loop.call_soon_threadsafe(self.terminate.set)
+        except RuntimeError:  # the loop has ended, and so does the process
+            return
+        time.sleep(ORPHAN_GRACE)
+        os.killpg(0, signal.SIGKILL)
+
+    def _read_line(self) -> bytes | None:
+        """Wait for one line; None when the parent has ended."""
+        while b"\n" not in self._rest:
+            connection = self._connection
+            try:
+                data = connection.recv(65_536) if connection is not None else b""
+            except OSError:
+                data = b""
+            if not data:
+                return None
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def report(self, kind: str, **facts: Any) -> None:
+        """Tell the parent something."""
+        line = json.dumps({"report": kind, **facts}).encode() + b"\n"
+        with self._lock:
+            if self._connection is not None:
+                try:
+                    self._connection.sendall(line)
+                except OSError:  # the parent has ended; the listening thread learns it too
+                    pass
+
+    def blocked(self, blocked: Blocked | None) -> None:
+        """Report what the watchdog says."""
+        if blocked is None:
+            self.report("answering")
+        else:
+            place = {"file": blocked.file, "line": blocked.line, "function": blocked.function}
+            self.report("blocked", seconds=blocked.seconds, **place)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,379 @@
+"""A node's parent process: starts servers, watches and restarts them, answers ``status`` and ``stop``, leaves nothing behind.
+
+It is no peer. It holds the listening sockets, so a server's port outlives the server. How a node ends:
+
+* ``quit`` or ``exit`` typed at it: when the running work is done, however long that takes;
+* SIGTERM, SIGHUP, ``stop``, the first Ctrl-C: 5 s for the running work, then it is terminated, and after 8.5 s killed;
+* a second Ctrl-C: killed at once;
+* killed itself (-9): the kernel ends its servers and their groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import secrets
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from discoro.console import Terminal
+from discoro.control import ControlServer
+from discoro.listeners import open_listeners
+from discoro.nodesettings import NodeSettings, ServerSettings
+from discoro.serverchild import Program
+from discoro.standin import AnswerForDead
+from discoro.statefolder import NodeRecord, ServerRecord, StateFolder, machine_id
+from discoro.supervised import State, Supervised
+from discoro.transport.secret import Secret
+from discoro.version import __version__
+
+DRAIN = 5.0
+"""Seconds that running work gets after SIGTERM or Ctrl-C."""
+KILL = 8.5
+"""Seconds after which what is left is killed; the node has ended by 10 s."""
+ORPHANED_KILL = 3.0
+"""The same when the program that started the node has ended: nobody wants its results."""
+SAY_SLOW = 10.0
+"""Seconds of starting after which the terminal says who is not ready."""
+INTERRUPTED = 130
+
+
+class Parent:
+    """One node."""
+
+    def __init__(self, settings: NodeSettings, program: Program, folder: StateFolder) -> None:
+        self.settings = settings
+        self.id = secrets.token_hex(8)
+        self.servers: list[Supervised] = []
+        self._program = program
+        self._folder = folder
+        self._terminal: Terminal | None = None
+        self._lifeline = socket.socket(fileno=settings.lifeline) if settings.lifeline is not None else None
+        self._ready = False
+        self._stopping = False
+        self._timers: list[asyncio.TimerHandle] = []
+        self._status = 0
+        self._interrupts = 0
+        self._started = time.monotonic()
+        self._ended = asyncio.Event()  # all servers have ended
+
+    def run(self) -> int:
+        """Be the node; return the exit status.
+
+        Raises:
+            PortTaken, AddressUnusable: Before anything runs.
+        """
+        _open_standard_descriptors()
+        signal.signal(signal.SIGTERM, _end_early)
+        if self._lifeline is not None:
+            self._lifeline.set_inheritable(False)
+        self._folder.make()
+        sockets = [self._listeners(number) for number in range(self.settings.servers)]
+        key = Secret(self.settings.secret).prs.hex()
+        ports = tuple(group[0].getsockname()[1] for group in sockets if group)
+        for number, listeners in enumerate(sockets, 1):
+            settings = self._server_settings(number, key, ports)
+            standin = AnswerForDead(settings, listeners)
+            self.servers.append(
+                Supervised(settings, self._program, listeners, self, self._changed, standin)
+            )
+        self._program.preload()
+        for server in self.servers:
+            server.fork(self.servers, self._lifeline)
+        # From here on there are threads and a loop, and no more forks.
+        self._terminal = Terminal()
+        try:
+            asyncio.run(self._main())
+        finally:
+            for server in self.servers:
+                server.kill()
+            self._terminal.close()
+        return self._status
+
+    def _listeners(self, index: int) -> list[socket.socket]:
+        s = self.settings
+        if s.join is not None:
+            return []
+        port = s.tcp_port + index if s.tcp_port else 0
+        return open_listeners(s.addresses, port, has_secret=not s.local)
+
+    def _server_settings(self, number: int, key: str, ports: tuple[int, ...]) -> ServerSettings:
+        s = self.settings
+        return ServerSettings(
+            name=s.server_name(number),
+            node=s.name,
+            number=number,
+            key=key,
+            dest_path=s.dest_path or self._folder.default_dest_path(),
+            local=s.local,
+            ext_ip_addr=s.ext_ip_addr,
+            udp_port=s.udp_port,
+            max_file_size=s.max_file_size,
+            certfile=s.certfile,
+            keyfile=s.keyfile,
+            cluster=s.cluster,
+            peers=s.peers,
+            join=s.join,
+            debug=s.debug,
+            log=s.log,
+            siblings=ports,
+        )
+
+    # --- the screen ------------------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """Too much waits for the terminal."""
+        return self._terminal is not None and self._terminal.full
+
+    def show(self, text: str, stream: int = 1) -> None:
+        """Show lines on the terminal, soon."""
+        if self._terminal is not None:
+            self._terminal.show(text, stream)
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._on_child)
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(signal.SIGHUP, self._on_terminate)
+        control = ControlServer(self._folder, self.id)
+        for server in self.servers:
+            server.attach(loop)
+        try:
+            await control.start(self.status, self._on_terminate, self._ended)
+            self._folder.announce(self._record())
+            self._listen_to_owner(loop)
+            Keyboard(loop, self._on_quit).start()
+            loop.call_later(SAY_SLOW, self._say_slow)
+            self._on_child()  # one may have ended before we listened
+            await self._ended.wait()
+        finally:
+            self._folder.withdraw(self.id)
+            control.close()
+            for server in self.servers:
+                for listener in server.listeners:
+                    listener.close()
+
+    def _record(self) -> NodeRecord:
+        s = self.settings
+        records = [ServerRecord(server.name, server.addresses) for server in self.servers]
+        return NodeRecord(
+            id=self.id,
+            name=s.name,
+            cluster=s.cluster,
+            udp_port=s.udp_port,
+            pid=os.getpid(),
+            servers=records,
+            machine=machine_id(),
+        )
+
+    def _changed(self, server: Supervised) -> None:
+        """Take note that a server got ready, lost whom it joined, or has ended."""
+        if server.gone is not None and not self._stopping:
+            self.show(
+                f"discoro: {self.settings.join} is gone for good ({server.gone}); ending\n", 2
+            )
+            self.end()
+        if all(s.state is State.ENDED for s in self.servers):
+            self._ended.set()
+        elif not self._ready and all(s.state is State.RUNNING for s in self.servers):
+            self._ready = True
+            self._say_ready()
+
+    def _say_ready(self) -> None:
+        if self._lifeline is None:
+            self.show(banner(self.settings, self.servers))
+            return
+        servers = [{"name": s.name, "id": s.id, "addresses": s.addresses} for s in self.servers]
+        line = json.dumps({"name": self.settings.name, "pid": os.getpid(), "servers": servers})
+        try:
+            self._lifeline.sendall(line.encode() + b"\n")
+        except OSError:  # its end of file says the rest
+            pass
+
+    def _say_slow(self) -> None:
+        late = [s.name for s in self.servers if s.state is State.STARTING]
+        if late and not self._ready and not self._stopping:
+            self.show(f"discoro: not ready after {SAY_SLOW:.0f} s: {', '.join(late)}\n", 2)
+
+    # --- ways to end -----------------------------------------------------------------------------------------------
+
+    def _on_child(self) -> None:
+        for server in self.servers:
+            server.check()
+
+    def _on_quit(self) -> None:
+        if not self._stopping:
+            self.show("discoro: waiting for the running work; Ctrl-C ends it\n", 2)
+            self._drain()
+
+    def _on_terminate(self) -> None:
+        self.end()
+
+    def _on_interrupt(self) -> None:
+        self._interrupts += 1
+        self._status = INTERRUPTED
+        if self._interrupts > 1:
+            for server in self.servers:
+                server.kill()
+        else:
+            self.show(
+                f"discoro: ending, at most {DRAIN:.0f} s for the running work; Ctrl-C again: now\n",
+                2,
+            )
+            self.end()
+
+    def end(self, drain: float = DRAIN, kill: float = KILL) -> None:
+        """End: ``drain`` seconds for the running work, terminated then, killed after ``kill`` seconds."""
+        loop = asyncio.get_running_loop()
+        self._drain()
+        self._timers.append(loop.call_later(drain, self._each, Supervised.terminate))
+        self._timers.append(loop.call_later(kill, self._each, Supervised.kill))
+
+    def _drain(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._each(Supervised.drain)
+
+    def _each(self, what: Any) -> None:
+        for server in self.servers:
+            what(server)
+
+    def _listen_to_owner(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End when the program that has started us as its :class:`discoro.Node` is gone."""
+        lifeline = self._lifeline
+        if lifeline is None:
+            return
+
+        def heard() -> None:
+            try:
+                data = lifeline.recv(64, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                loop.remove_reader(lifeline)
+                self.end(0.0, ORPHANED_KILL)
+
+        loop.add_reader(lifeline, heard)
+
+    # --- status ----------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``status`` shows; it comes from the parent alone, so it works while servers compute."""
+        now = asyncio.get_running_loop().time()
+        return {
+            "id": self.id,
+            "name": self.settings.name,
+            "pid": os.getpid(),
+            "state": "ending" if self._stopping else "running" if self._ready else "starting",
+            "cluster": self.settings.cluster,
+            "version": __version__,
+            "python": platform.python_version(),
+            "udp_port": self.settings.udp_port,
+            "seconds": time.monotonic() - self._started,
+            "servers": [server.status(now) for server in self.servers],
+        }
+
+
+class Keyboard:
+    """``quit`` or ``exit`` on a terminal's stdin. Its end of file means nothing: systemd, nohup and CI have none."""
+
+    AGAIN = 1.0
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, quit: Any) -> None:
+        self._loop = loop
+        self._quit = quit
+        self._typed = b""
+
+    def start(self) -> None:
+        """Listen, if there is a terminal and it is ours."""
+        try:
+            if not os.isatty(0):
+                return
+            # Reading in the background would stop us (SIGTTIN): look again later, somebody may type `fg`.
+            if os.tcgetpgrp(0) != os.getpgrp():
+                self._loop.call_later(self.AGAIN, self.start)
+                return
+        except OSError:  # it has hung up, or is not our session's
+            return
+        self._loop.add_reader(0, self._on_typed)
+
+    def _on_typed(self) -> None:
+        try:
+            ours = os.tcgetpgrp(0) == os.getpgrp()
+            data = os.read(0, 4096) if ours else b""
+        except OSError:
+            self._loop.remove_reader(0)
+            return
+        if not data:  # Ctrl-D, or the terminal is gone: do not spin
+            self._loop.remove_reader(0)
+            self._loop.call_later(self.AGAIN, self.start)
+            return
+        *lines, self._typed = (self._typed + data).split(b"\n")
+        for line in lines:
+            if line.strip().lower() in (b"quit", b"exit"):
+                self._quit()
+
+
+def banner(settings: NodeSettings, servers: list[Supervised]) -> str:
+    """Say what runs, where it listens and how to connect."""
+    count = len(servers)
+    lines = [
+        f"discoro {__version__}: node {settings.name}, {count} server{'s' if count != 1 else ''}, "
+        f"Python {platform.python_version()}, cluster {settings.cluster}, pid {os.getpid()}"
+    ]
+    if settings.join is not None:
+        lines.append(f"    listens nowhere; joins {settings.join}")
+    else:
+        ports = [server.addresses[0][1] for server in servers]
+        joined = len(ports) > 2 and ports == list(range(ports[0], ports[0] + count))
+        shown = f"{ports[0]} to {ports[-1]}" if joined else ", ".join(map(str, ports))
+        hosts = ", ".join(host for host, _ in servers[0].addresses)
+        only = (
+            " (this machine only: no secret was given)"
+            if settings.local and not settings.addresses
+            else ""
+        )
+        lines.append(f"    listens on {hosts}{only}, TCP {shown}, TLS 1.3")
+    if settings.secret_shown:
+        lines.append(f"    connect with:  DISCORO_SECRET={settings.secret} python your_program.py")
+        lines.append(
+            f"        (generated just now and kept in {settings.secret_source}: your own programs here find it by themselves)"
+        )
+    elif settings.local:
+        lines.append("    connect with:  python your_program.py")
+        lines.append(
+            f"        (as this user, here; elsewhere DISCORO_SECRET=... with what stands in {settings.secret_source})"
+        )
+    else:
+        lines.append("    connect with:  DISCORO_SECRET=... python your_program.py")
+        lines.append(f"        (the secret that this node has from {settings.secret_source})")
+    if os.isatty(0):
+        lines.append("    type quit to end it when its work is done; Ctrl-C gives the work 5 s")
+    return "\n".join(lines) + "\n"
+
+
+def _end_early(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
+def _open_standard_descriptors() -> None:
+    """Open the null device where stdin, stdout or stderr are closed: pipes must not get their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
