@@ -93,8 +93,20 @@ def decode_exception(data: bytes | memoryview, names: NameResolver | None = None
     except Exception as failure:
         return RemoteError("unreadable", f"an exception arrived damaged: {failure}", "")
     error = _whole(whole, names) or _bare(bare, names) or RemoteError(name, text, remote)
+    _translate(error)
     error.__cause__ = RemoteTraceback(remote, frames)
     return error
+
+
+def _translate(error: BaseException) -> None:
+    """Put plain names where the text of the exception holds private ones."""
+    args = tuple(plain_text(arg) if type(arg) is str else arg for arg in error.args)
+    if args != error.args:
+        error.args = args
+        if isinstance(error, ImportError):
+            error.msg = plain_text(str(error.msg))
+    if isinstance(error, (ImportError, NameError, AttributeError)) and type(error.name) is str:
+        error.name = plain_module(error.name)
 
 
 def format_exception(error: BaseException) -> str:
@@ -104,7 +116,7 @@ def format_exception(error: BaseException) -> str:
     """
     try:
         made = traceback.TracebackException.from_exception(error, compact=True)
-        made.__notes__ = None  # type: ignore[attr-defined]
+        made.__notes__ = None
         lines = "".join(made.format())
     except Exception as failure:
         # A user's __str__ or source lookup may raise; the frames are still worth having.

@@ -21,7 +21,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import cloudpickle.cloudpickle as cloud
 
@@ -57,12 +57,11 @@ _TABLE[io.TextIOWrapper] = _standard_stream
 class CodePickler(pickle.Pickler):
     """A pickler for values with functions and classes of this program in them."""
 
-    dispatch_table: ClassVar[Any] = collections.ChainMap(_TABLE, copyreg.dispatch_table)
-
     def __init__(
         self, file: io.BytesIO, buffer_callback: Callable[[Any], Any] | None = None
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self.dispatch_table = collections.ChainMap(_TABLE, copyreg.dispatch_table)
         self._globals: dict[int, tuple[GlobalsRef, bool, dict[str, Any]]] = {}
 
     def reducer_override(self, obj: Any) -> Any:
@@ -110,6 +109,10 @@ class CodePickler(pickle.Pickler):
     def _module(self, module: types.ModuleType) -> Any:
         if sys.modules.get(module.__name__) is module:
             return loading.import_module, (module.__name__,)
+        return self.in_memory(module)
+
+    def in_memory(self, module: types.ModuleType) -> Any:
+        """Return how a module goes that has no file: with its content."""
         values = {name: value for name, value in vars(module).items() if name != "__builtins__"}
         return loading.make_module, (module.__name__, values)
 

@@ -5,6 +5,7 @@ A computation's modules live in ``sys.modules`` under a package of their own::
     helper            ->  discoro_c_<32 hex digits of the bundle's id>.helper
     __main__          ->  discoro_c_<...>.__main__
     /home/me/work.py  ->  [<folder>/]discoro_c_<...>/home/me/work.py     (file names of code)
+    <cell 3>          ->  discoro_c_<...>/./<cell 3>
 
 so that two computations with equal names share nothing. Users never see these names: whatever goes
 home in readable form passes through :func:`plain_text`.
@@ -19,13 +20,10 @@ _LENGTH = len(PREFIX) + 32
 
 _NAMES = re.compile(
     # A file name in a traceback may stand in a folder with spaces; elsewhere a blank ends it.
-    r'(?<=File ")[^"\n]*?discoro_c_[0-9a-f]{32}(?=/)'
-    r"|(?:[^\s\"'<>()\[\],]*/)?discoro_c_[0-9a-f]{32}(?=/)/?(?=/|<)"
-    r"|(?:[^\s\"'<>()\[\],]*/)?discoro_c_[0-9a-f]{32}(?=/)"
+    r'(?<=File ")[^"\n]*?discoro_c_[0-9a-f]{32}(?:/\./|(?=/))'
+    r"|(?:[^\s\"'<>()\[\],]*/)?discoro_c_[0-9a-f]{32}(?:/\./|(?=/))"
     r"|discoro_c_[0-9a-f]{32}\."
 )
-# `<cell 3>` and the like have no leading slash of their own: the one of the private name goes too.
-_BRACKETED = re.compile(r'(?<=File ")/(?=<)')
 
 
 def package_of(bundle_id: str) -> str:
@@ -54,7 +52,7 @@ def plain_module(module: str) -> str:
 def private_file(bundle_id: str, filename: str, folder: str = "") -> str:
     """Return the file name that code from ``filename`` carries in a code space."""
     root = PREFIX + bundle_id if not folder else folder.rstrip("/") + "/" + PREFIX + bundle_id
-    return root + ("" if filename.startswith("/") else "/") + filename
+    return root + ("" if filename.startswith("/") else "/./") + filename
 
 
 def plain_file(filename: str) -> str:
@@ -63,11 +61,11 @@ def plain_file(filename: str) -> str:
     if not found or not (head == "" or head.endswith("/")) or tail[32:33] != "/":
         return filename
     rest = tail[32:]
-    return rest[1:] if rest.startswith("/<") else rest
+    return rest[3:] if rest.startswith("/./") else rest
 
 
 def plain_text(text: str) -> str:
     """Return ``text`` with every private name in it replaced by what the user knows it as."""
     if PREFIX not in text:
         return text
-    return _BRACKETED.sub("", _NAMES.sub("", text))
+    return _NAMES.sub("", text)

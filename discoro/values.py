@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from discoro import loading
-from discoro.codeerrors import DiscoroError, NotPicklable, PythonMismatch, UndecodableValue
+from discoro.codeerrors import NotPicklable, PythonMismatch, UndecodableValue
 from discoro.pickling import CodePickler
 from discoro.privatenames import plain_text
+from discoro.scheduler.errors import DiscoroError
 from discoro.unpicklable import explain
 
 #: Buffers above this many bytes go out of band, where the caller asks for that.
@@ -257,9 +258,9 @@ def _kind(view: memoryview) -> int:
 
 def _fitting(kind: int, buffer: bytes | bytearray | memoryview) -> Any:
     """Return the buffer as an object of the announced kind, copied only if it is another."""
-    whole = buffer.obj if isinstance(buffer, memoryview) else buffer
-    if isinstance(buffer, memoryview) and len(whole) != buffer.nbytes:
-        whole = buffer
+    whole: Any = buffer
+    if isinstance(buffer, memoryview) and type(buffer.obj) in (bytes, bytearray):
+        whole = buffer.obj if memoryview(buffer.obj).nbytes == buffer.nbytes else buffer
     if kind == _BYTES:
         return whole if type(whole) is bytes else bytes(buffer)
     if kind == _BYTEARRAY:
