@@ -55,8 +55,19 @@ def tie_to_parent(lifeline: socket.socket) -> None:
             os._exit(1)  # it ended before we were tied
     except BlockingIOError:
         pass
-    # A forked child of user code is not a server: its copy must not look like one.
-    os.register_at_fork(after_in_child=lifeline.close)
+    close_in_forked_children(lifeline)
+
+
+def close_in_forked_children(held: socket.socket) -> None:
+    """Close our copy in children that user code forks: one that held it would keep a dead server looking alive."""
+
+    def close() -> None:
+        # close() would wait for uvloop, which counts itself as a user of the socket.
+        descriptor = held.detach()
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    os.register_at_fork(after_in_child=close)
 
 
 class Channel:

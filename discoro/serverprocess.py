@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from discoro import console, logs
-from discoro.childchannel import Channel, tie_to_parent
+from discoro.childchannel import Channel, close_in_forked_children, tie_to_parent
 from discoro.nodesettings import ServerSettings
 from discoro.statefolder import claim_folder
 from discoro.watchdog import Watchdog
@@ -75,8 +75,7 @@ def run_server(
     tie_to_parent(lifeline)
     for listener in listeners:
         listener.set_inheritable(False)
-        # A child of user code that held it would keep a dead server looking alive.
-        os.register_at_fork(after_in_child=listener.close)
+        close_in_forked_children(listener)
     channel = Channel(connection)
     settings = channel.settings()
     console.speak()
