@@ -33,7 +33,7 @@ from discoro.loading import PYTHON, Receiver, attribute
 from discoro.modulefiles import distribution_of
 from discoro.privatenames import package_of, private_file, split
 from discoro.shippedimport import PrivateFinder, Shelved, closed, make_import, show_source
-from discoro.values import loads
+from discoro.unpickling import loads
 
 _FINDER = PrivateFinder(shipped.spaces)
 

@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any
 
 from discoro.codeerrors import RemoteError
+from discoro.dumping import dumps
 from discoro.loading import HOME
 from discoro.privatenames import plain_file, plain_module, plain_text
-from discoro.values import NameResolver, dumps, loads
+from discoro.unpickling import NameResolver, loads
 
 _MOST_FRAMES = 200
 _MOST_TEXT = 200_000

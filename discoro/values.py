@@ -1,9 +1,10 @@
-"""User values to bytes and back. The only unpickling of the program stands in :func:`loads`.
+"""User values to bytes and back: all that the rest of discoro needs of pickling.
 
 A value is a pickle of protocol 5, made by plain C pickle. Only where that fails, or where the bytes
 name something of ``__main__``, the careful pickler (:mod:`discoro.pickling`) runs instead. No
 global can be named without the byte 147 (STACK_GLOBAL), so most values cost one search for a byte
-more than ``pickle.dumps``, and no unpickler of ours at the other end.
+more than ``pickle.dumps``, and no unpickler of ours at the other end. The one unpickling of the
+program stands in :mod:`discoro.unpickling`.
 
 The out-of-band form, for big values::
 
@@ -14,130 +15,21 @@ The out-of-band form, for big values::
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
-from discoro import loading
-from discoro.codeerrors import NotPicklable, PythonMismatch, UndecodableValue
-from discoro.pickling import CodePickler
-from discoro.privatenames import plain_text
-from discoro.scheduler.errors import DiscoroError
-from discoro.unpicklable import explain
+from discoro.codeerrors import UndecodableValue
+from discoro.dumping import dumps, dumps_carefully, names_program
+from discoro.excs import decode_exception, encode_exception
+from discoro.unpickling import NameResolver, loads
 
 #: Buffers above this many bytes go out of band, where the caller asks for that.
 OUT_OF_BAND = 1 << 20
 
-_STACK_GLOBAL = 0x93
-_PROGRAM = b"\x8c\x08__main__"
-_PROGRAM_OF_WORKERS = b"\x8c\x0b__mp_main__"
 _COUNT = struct.Struct("<I")
 _BYTES, _BYTEARRAY, _READ_ONLY, _WRITABLE = range(4)
-
-_dumps = pickle.dumps
-
-
-class NameResolver(Protocol):
-    """Who answers for the names in a pickle: a code space, or :data:`discoro.loading.HOME`."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the object that a pickle names."""
-
-
-def dumps(value: Any, what: str = "the value") -> bytes:
-    """Return ``value`` as bytes for :func:`loads` in another process.
-
-    Args:
-        value: Anything that pickle takes, and functions and classes of ``__main__``, lambdas,
-            closures and notebook cells.
-        what: Who sends it, for the error.
-
-    Raises:
-        NotPicklable: It names the part that cannot be sent and the way to it.
-    """
-    try:
-        data = _dumps(value, 5)
-    except Exception:
-        return dumps_carefully(value, what)
-    # Literals, for this is the hottest line of a send: 147 is STACK_GLOBAL.
-    if 147 in data and (_PROGRAM in data or _PROGRAM_OF_WORKERS in data):
-        return dumps_carefully(value, what)
-    return data
-
-
-def dumps_carefully(
-    value: Any, what: str = "the value", buffer_callback: Callable[[Any], Any] | None = None
-) -> bytes:
-    """Return ``value`` as bytes, by the careful pickler at once."""
-    try:
-        return _careful(value, buffer_callback)
-    except Exception as error:
-        raise explain(what, value, _careful, error) from error
-
-
-def _careful(value: Any, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
-    with io.BytesIO() as file:
-        CodePickler(file, buffer_callback).dump(value)
-        return file.getvalue()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Asks a receiver for the names; only pickles that name something come here."""
-
-    names: NameResolver = loading.HOME
-
-    def find_class(self, module: str, name: str) -> Any:
-        return self.names.find_class(module, name)
-
-
-def loads(
-    data: bytes | bytearray | memoryview,
-    names: NameResolver | None = None,
-    buffers: Sequence[Any] | None = None,
-) -> Any:
-    """Return the value whose bytes these are.
-
-    Args:
-        data: What :func:`dumps` returned.
-        names: The code space of the coroutine that receives it; None for a user's own program.
-        buffers: The out-of-band buffers, if there are any; use :func:`loads_parts`.
-
-    Raises:
-        UndecodableValue: Whatever went wrong; the cause is what was raised.
-        PythonMismatch: There is code of another Python in it; nothing of it was loaded.
-    """
-    if type(data) is not bytes:
-        data = bytes(data)
-    try:
-        if _STACK_GLOBAL not in data:
-            return pickle.loads(data, buffers=buffers)
-        unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
-        unpickler.names = names or loading.HOME
-        return unpickler.load()
-    except KeyboardInterrupt:
-        raise
-    except (PythonMismatch, UndecodableValue):
-        raise
-    except BaseException as error:
-        # SystemExit included: what a message raises must not end the process that reads it.
-        raise UndecodableValue(_reason(error)) from error
-
-
-def _reason(error: BaseException) -> str:
-    text = plain_text(str(error))
-    name = type(error).__name__
-    if isinstance(error, ModuleNotFoundError):
-        return f"{text}. Install it here, or, if it is your own, name it in depends=[...]"
-    if isinstance(error, AttributeError):
-        return f"{text}. If it is your own, name it in depends=[...]"
-    if isinstance(error, DiscoroError):
-        return text
-    return f"{name}: {text}" if text else name
-
-
-# --- big values: out of band
 
 
 def size_hint(value: Any) -> int:
@@ -200,8 +92,8 @@ def dumps_parts(
 
     marked = _mark(value, threshold, 2)
     try:
-        data = _dumps(marked, 5, buffer_callback=beside)
-        plainly = not (_PROGRAM in data or _PROGRAM_OF_WORKERS in data)
+        data = pickle.dumps(marked, 5, buffer_callback=beside)
+        plainly = not names_program(data)
     except Exception:
         plainly = False
     if not plainly:
@@ -304,10 +196,12 @@ def _mark(value: Any, threshold: int, depth: int) -> Any:
 
 
 __all__ = [
-    "NotPicklable",
+    "NameResolver",
+    "decode_exception",
     "dumps",
     "dumps_carefully",
     "dumps_parts",
+    "encode_exception",
     "loads",
     "loads_parts",
     "part_kinds",
