@@ -347,8 +347,9 @@ class Discovery:
 
     def _close_in_child(self) -> None:
         # Not remove_reader: the child shares the parent's epoll, and would make the parent deaf.
+        # Not sock.close() either: uvloop counts itself as a user of the socket, which then stays open.
         for sock in self._sockets():
-            sock.close()
+            os.close(sock.detach())
         self._forget()
 
 
