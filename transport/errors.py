@@ -14,6 +14,7 @@ The tree::
       SessionLost                no link came back in time, or the other process has ended
       SessionClosed              closed on purpose, by one side or the other
       WrongPeer                  another process answers at that address
+      OwnProcess                 this process itself answers there
       LaneFull                   too much waits for one receiver already; nothing was queued
       TransferFailed             a big message or file did not get through
       FileError
@@ -174,6 +175,20 @@ class WrongPeer(TransportError):
         )
         self.expected = expected
         self.found = found
+
+
+class OwnProcess(TransportError):
+    """An address was dialled at which this very process listens. There are no sessions with oneself.
+
+    Attributes:
+        host: Address that was dialled.
+        port: Its port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"{host}:{port} is this process itself")
+        self.host = host
+        self.port = port
 
 
 class LaneFull(TransportError):

@@ -1,0 +1,218 @@
+"""TCP and TLS: how connections are made and taken. Shell.
+
+:class:`Network` is all that an endpoint needs of them, so that :mod:`.memory` can stand in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Any, Protocol
+
+from . import kernel
+from .credentials import Credentials
+from .errors import NotTLS, PeerUnreachable
+from .limits import Limits
+from .tls import client_context, peer_fingerprint
+
+#: We end a TLS handshake ourselves, and know better when; asyncio wants a number.
+_NO_LIMIT = 7 * 24 * 3600.0
+
+
+class Listener(Protocol):
+    """Something that takes connections."""
+
+    address: tuple[str, int]
+
+    async def accept(self) -> tuple[Any, tuple[str, int]]:
+        """Return the next raw connection and who calls. Raises OSError; after some of them another try helps."""
+
+    def close(self) -> None:
+        """Take no more."""
+
+    def fileno(self) -> int:
+        """Return its descriptor, or -1."""
+
+
+class Network(Protocol):
+    """Makes and takes connections."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the certificate that our listeners show."""
+
+    async def dial(self, host: str, port: int) -> Any:
+        """Return a raw connection. Raises PeerUnreachable; its ``__cause__`` is the OSError."""
+
+    async def secure(
+        self, raw: Any, protocol: asyncio.BaseProtocol, host: str, port: int
+    ) -> tuple[asyncio.Transport, bytes]:
+        """Bring up TLS on a raw connection that we dialled; return transport and the server's fingerprint.
+
+        It takes as long as it takes: the caller watches, and cancels. Raises NotTLS, OSError.
+        """
+
+    async def secure_accepted(self, raw: Any, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        """The same for a raw connection that we took. Raises OSError (ssl.SSLError is one)."""
+
+    def answers(self, raw: Any) -> bool:
+        """Return whether the kernel at the other end answers."""
+
+    def heard(self, raw: Any) -> int | None:
+        """Return how many bytes have arrived on a raw connection; None: not known."""
+
+    async def listen(self, host: str, port: int) -> Listener:
+        """Take connections at an address. Raises OSError."""
+
+    def adopt(self, sock: socket.socket) -> Listener:
+        """Take connections from a socket that somebody else has bound; works on a copy of it."""
+
+
+class TcpListener:
+    """A listening socket.
+
+    Attributes:
+        address: Host and port it listens on.
+    """
+
+    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._limits = limits
+        host, port = sock.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
+
+    async def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Return the next connection and who calls."""
+        sock, address = await asyncio.get_running_loop().sock_accept(self._sock)
+        kernel.prepare(sock, self._limits)
+        return sock, (address[0], address[1])
+
+    def close(self) -> None:
+        """Take no more."""
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """Return its descriptor, or -1."""
+        return self._sock.fileno()
+
+
+class TlsNetwork:
+    """The real one: TCP, and TLS 1.3 over it."""
+
+    def __init__(self, credentials: Credentials, limits: Limits) -> None:
+        self._credentials = credentials
+        self._limits = limits
+        self._client_context: ssl.SSLContext | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of our certificate."""
+        return self._credentials.certificate.fingerprint
+
+    async def dial(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket; the addresses of a name are tried one after the other."""
+        loop = asyncio.get_running_loop()
+        cause: OSError | None = None
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise PeerUnreachable(host, port, f"no such host: {exc.strerror or exc}") from exc
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, address)
+            except OSError as exc:
+                sock.close()
+                cause = exc
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                if sock.getsockname() == sock.getpeername():
+                    # The kernel may connect a dial of a free local port to itself (simultaneous open).
+                    sock.close()
+                    cause = ConnectionRefusedError("nobody listens there")
+                    continue
+                kernel.prepare(sock, self._limits)
+                return sock
+        reason = (cause.strerror or str(cause)).lower() if cause is not None else "no address"
+        raise PeerUnreachable(host, port, reason) from cause
+
+    async def secure(
+        self, raw: socket.socket, protocol: asyncio.BaseProtocol, host: str, port: int
+    ) -> tuple[asyncio.Transport, bytes]:
+        """Bring up TLS as a client."""
+        if self._client_context is None:
+            self._client_context = client_context()
+        try:
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: protocol,
+                sock=raw,
+                ssl=self._client_context,
+                server_hostname="",
+                ssl_handshake_timeout=_NO_LIMIT,
+                ssl_shutdown_timeout=self._limits.tls_shutdown_timeout,
+            )
+        except ssl.SSLError as exc:
+            raise NotTLS(host, port, exc.reason or str(exc)) from exc
+        self._write_limits(transport)
+        try:
+            return transport, peer_fingerprint(transport.get_extra_info("ssl_object"), host, port)
+        except NotTLS:
+            transport.abort()
+            raise
+
+    async def secure_accepted(
+        self, raw: socket.socket, protocol: asyncio.BaseProtocol
+    ) -> asyncio.Transport:
+        """Bring up TLS as a server."""
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol,
+            raw,
+            ssl=self._credentials.certificate.server_context(),
+            ssl_handshake_timeout=self._limits.handshake_timeout,
+            ssl_shutdown_timeout=self._limits.tls_shutdown_timeout,
+        )
+        self._write_limits(transport)
+        return transport
+
+    def _write_limits(self, transport: asyncio.Transport) -> None:
+        # Above this a session numbers nothing more: what is kept anyway must not lie in the transport as well.
+        transport.set_write_buffer_limits(high=self._limits.window // 8)
+
+    def answers(self, raw: Any) -> bool:
+        """Ask the kernel."""
+        return kernel.answers(raw, self._limits.ping_idle)
+
+    def heard(self, raw: Any) -> int | None:
+        """Ask the kernel."""
+        return kernel.bytes_heard(raw)
+
+    async def listen(self, host: str, port: int) -> TcpListener:
+        """Bind and listen; an IPv6 address takes IPv6 only, so that both families can have one port."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(self._limits.handshake_backlog)
+        except BaseException:
+            sock.close()
+            raise
+        return TcpListener(sock, self._limits)
+
+    def adopt(self, sock: socket.socket) -> TcpListener:
+        """Listen on a copy of a bound socket."""
+        copy = sock.dup()
+        with contextlib.suppress(OSError):
+            copy.listen(self._limits.handshake_backlog)
+        return TcpListener(copy, self._limits)
