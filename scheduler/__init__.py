@@ -1,5 +1,6 @@
 """Coroutines, mailboxes, channels and monitors in one process. Knows no network."""
 
+from .channel import Channel
 from .coro import Coro
 from .entry import OWN
 from .errors import (
@@ -20,15 +21,20 @@ from .errors import (
 from .mailbox import Mailbox, Mark
 from .outcome import Failed, MonitorException, Outcome, Returned, Stopped
 from .scheduler import Elsewhere, Scheduler
+from .sync import Condition, Event, Lock, RLock, Semaphore
 from .threads import to_thread
 
 __all__ = [
+    "Channel",
+    "Condition",
     "Coro",
     "DiscoroError",
     "Elsewhere",
+    "Event",
     "Failed",
     "HotSwapException",
     "HotSwapRefused",
+    "Lock",
     "Mailbox",
     "MailboxBusy",
     "MailboxFull",
@@ -40,10 +46,12 @@ __all__ = [
     "NotTheCoroutine",
     "OWN",
     "Outcome",
+    "RLock",
     "Returned",
     "Scheduler",
     "SchedulerClosed",
     "SchedulerConflict",
+    "Semaphore",
     "Stopped",
     "Terminated",
     "WrongThread",
