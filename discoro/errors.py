@@ -9,14 +9,15 @@ The tree::
         PeerLost                 the session is over; attribute ``reason``
           ServerKilled           the process at the other end ended; attributes ``signal``, ``exit_code``
         AuthenticationFailed     another secret, or somebody in between
-        VersionMismatch          discoro, or Python where code is to cross, is not the same there
+        ProtocolVersionMismatch  another version of discoro; also a VersionMismatch
         ProtocolViolation        the peer broke the rules
         PeerBusy                 it answers, and has no room now
       NoSuchCoro                 nothing (any more) behind that reference
       MessageRefused             the other side could not decode a message
       ComputationError           about a computation
-        NotPicklable, MissingCode, ...                        before anything runs
-        SetupFailed              the server could not set it up; attributes ``location``, ``reason``
+        NotPicklable, MissingCode, SetupRefused               before anything runs
+        PythonMismatch           code cannot cross between these two Pythons; also a VersionMismatch
+        SetupFailed              a shipped module, or the setup function, raised
         ComputationClosed        it is not, or no longer, set up there
         RunRefused               a run did not start
       FileRefused                a file was not taken; attributes ``name``, ``reason``
@@ -31,7 +32,31 @@ from __future__ import annotations
 import signal as _signal
 from typing import TYPE_CHECKING
 
-from discoro.scheduler.errors import DiscoroError
+from discoro.codeerrors import (
+    ComputationError,
+    MissingCode,
+    NotPicklable,
+    PythonMismatch,
+    RemoteError,
+    SetupRefused,
+    UndecodableValue,
+    VersionMismatch,
+)
+from discoro.scheduler.errors import (
+    DiscoroError,
+    HotSwapException,
+    HotSwapRefused,
+    MailboxBusy,
+    MailboxFull,
+    NameTaken,
+    NoSuchCoro,
+    NotACoroutine,
+    NotTheCoroutine,
+    SchedulerClosed,
+    SchedulerConflict,
+    Terminated,
+    WrongThread,
+)
 from discoro.transport import errors as _transport
 
 if TYPE_CHECKING:
@@ -96,18 +121,11 @@ class AuthenticationFailed(PeerError):
     """The two ends could not prove the same secret to each other; nothing was sent."""
 
 
-class VersionMismatch(PeerError):
-    """The two ends run versions that cannot do this together.
+class ProtocolVersionMismatch(PeerError, VersionMismatch):
+    """The two ends run versions of discoro that do not understand each other; nothing was sent."""
 
-    Attributes:
-        ours: Version here.
-        theirs: Version there.
-    """
-
-    def __init__(
-        self, text: str, ours: str, theirs: str, location: Location | None = None
-    ) -> None:
-        super().__init__(text, location)
+    def __init__(self, text: str, ours: str, theirs: str, location: Location | None = None) -> None:
+        PeerError.__init__(self, text, location)
         self.ours = ours
         self.theirs = theirs
 
@@ -128,42 +146,16 @@ class PeerBusy(PeerError):
         self.retry_in = retry_in
 
 
-class NoSuchCoro(DiscoroError):
-    """Nothing, or nothing any more, is behind a reference."""
-
-
 class MessageRefused(DiscoroError):
     """The receiving process could not decode a message; nothing was queued there."""
 
 
-class ComputationError(DiscoroError):
-    """Something about a computation.
-
-    Attributes:
-        name: Name of the computation's function.
-    """
-
-    def __init__(self, text: str, name: str = "") -> None:
-        super().__init__(text)
-        self.name = name
-
-
 class SetupFailed(ComputationError):
-    """A server could not set up, or close, a computation; nothing of it runs there.
-
-    Attributes:
-        location: The server.
-        reason: Why, in words.
-    """
-
-    def __init__(self, name: str, reason: str, location: Location | None = None) -> None:
-        super().__init__(f"computation {name!r} at {location or 'the server'}: {reason}", name)
-        self.location = location
-        self.reason = reason
+    """A shipped module, or the setup or close function, raised; the cause is what it raised."""
 
 
 class ComputationClosed(ComputationError):
-    """A computation is not, or no longer, set up at a server: call ``setup`` (again)."""
+    """A computation is not, or no longer, set up at a server."""
 
 
 class RunRefused(ComputationError):
@@ -184,9 +176,7 @@ class FileRefused(DiscoroError):
         self.reason = reason
 
 
-def from_transport(
-    error: BaseException, location: Location | None = None
-) -> DiscoroError:
+def from_transport(error: BaseException, location: Location | None = None) -> DiscoroError:
     """The error that users see for one of the transport's; keeps its text and data."""
     text = str(error)
     if isinstance(error, DiscoroError):
@@ -196,7 +186,7 @@ def from_transport(
     if isinstance(error, _transport.AuthenticationFailed):
         return AuthenticationFailed(text, location)
     if isinstance(error, _transport.VersionMismatch):
-        return VersionMismatch(text, error.ours, error.theirs, location)
+        return ProtocolVersionMismatch(text, error.ours, error.theirs, location)
     if isinstance(error, _transport.Busy):
         return PeerBusy(text, error.retry_in, location)
     if isinstance(error, _transport.SessionLost):
@@ -216,3 +206,42 @@ def _lost(error: _transport.SessionLost, location: Location | None) -> PeerLost:
     if number.isdigit() and kind == "ended with exit code":
         return ServerKilled(exit_code=int(number), location=location)
     return PeerLost(f"{error.reason}{f' ({how})' if how else ''}", location)
+
+
+__all__ = [
+    "AuthenticationFailed",
+    "ComputationClosed",
+    "ComputationError",
+    "DiscoroError",
+    "FileRefused",
+    "HotSwapException",
+    "HotSwapRefused",
+    "MailboxBusy",
+    "MailboxFull",
+    "MessageRefused",
+    "MissingCode",
+    "NameTaken",
+    "NoSuchCoro",
+    "NotACoroutine",
+    "NotPicklable",
+    "NotTheCoroutine",
+    "PeerBusy",
+    "PeerError",
+    "PeerLost",
+    "PeerUnreachable",
+    "ProtocolVersionMismatch",
+    "ProtocolViolation",
+    "PythonMismatch",
+    "RemoteError",
+    "RunRefused",
+    "SchedulerClosed",
+    "SchedulerConflict",
+    "ServerKilled",
+    "SetupFailed",
+    "SetupRefused",
+    "Terminated",
+    "UndecodableValue",
+    "VersionMismatch",
+    "WrongThread",
+    "from_transport",
+]

@@ -16,7 +16,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from discoro.errors import ComputationClosed, RunRefused, SetupFailed
+from discoro.errors import ComputationClosed, RunRefused, SetupRefused
 
 
 class State(enum.Enum):
@@ -78,7 +78,9 @@ class Hosting:
         """
         hosted = self._by_id.get(computation)
         if hosted is None or hosted.owner != owner or hosted.state is State.CLOSING:
-            raise ComputationClosed("the computation is not set up at this server: call setup (again)")
+            raise ComputationClosed(
+                "the computation is not set up at this server: call setup (again)"
+            )
         return hosted
 
     def offer(
@@ -93,20 +95,21 @@ class Hosting:
         """Take note of a computation that wants to be set up; offering again what is here is no error.
 
         Raises:
-            SetupFailed: If the client has too many, the id is somebody else's, or it is just closing.
+            SetupRefused: If the client has too many, the id is somebody else's, or it is just closing.
         """
         hosted = self._by_id.get(computation)
         if hosted is not None:
             if hosted.owner != owner:
-                raise SetupFailed(name, "its id belongs to another client's computation")
+                raise SetupRefused(f"the id of computation {name!r} belongs to another client")
             if hosted.state is State.CLOSING:
-                raise SetupFailed(name, "it is being closed here; wait for close, then set it up")
+                raise SetupRefused(
+                    f"computation {name!r} is just being closed here: wait for close, then set it up"
+                )
             return hosted
         count = sum(1 for other in self._by_id.values() if other.owner == owner)
         if count >= self._max_computations:
-            raise SetupFailed(
-                name,
-                f"this client has {count} computations here, as many as one may: close some",
+            raise SetupRefused(
+                f"this client has {count} computations here, as many as one may: close some"
             )
         hosted = Hosted(computation, name, owner, digest, files, cleanup)
         self._by_id[computation] = hosted
@@ -135,9 +138,11 @@ class Hosting:
         """
         hosted = self._by_handle.get(handle)
         if hosted is None or hosted.owner != owner or hosted.state is not State.READY:
-            raise ComputationClosed("the computation is not set up at this server: call setup (again)")
+            raise ComputationClosed(
+                "the computation is not set up at this server: call setup (again)"
+            )
         if len(self._by_run) >= self._max_runs:
-            raise RunRefused(f"{len(self._by_run)} runs are alive here, as many as may", hosted.name)
+            raise RunRefused(f"{len(self._by_run)} runs are alive here, as many as may")
         return hosted
 
     def started(self, hosted: Hosted, number: int, detach: bool) -> None:
@@ -196,4 +201,6 @@ class Hosting:
     @staticmethod
     def _expect(hosted: Hosted, state: State) -> None:
         if hosted.state is not state:
-            raise SetupFailed(hosted.name, f"it is {hosted.state.value}, expected {state.value}")
+            raise SetupRefused(
+                f"computation {hosted.name!r} is {hosted.state.value}, expected {state.value}"
+            )

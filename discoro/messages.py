@@ -15,6 +15,10 @@ from typing import Any, ClassVar
 
 from discoro.transport import codec
 from discoro.transport.errors import ControlError
+from discoro.transport.limits import Limits
+
+# Depth and number of items; the session bounds the length.
+_LIMITS = Limits()
 
 
 class Message:
@@ -26,7 +30,7 @@ class Message:
     def encode(self) -> bytes:
         """This message as bytes."""
         fields = [getattr(self, name) for name in _FIELDS[type(self)]]
-        return codec.encode([self.tag, *fields])
+        return codec.encode([self.tag, *fields], _LIMITS)
 
 
 _BY_TAG: dict[int, type[Message]] = {}
@@ -62,7 +66,7 @@ def decode(data: bytes | memoryview) -> Message:
     Raises:
         ControlError: If it is not one of ours: unknown tag, wrong number or types of fields.
     """
-    parts = codec.decode(data)
+    parts = codec.decode(data, _LIMITS)
     if not isinstance(parts, list) or not parts or type(parts[0]) is not int:
         raise ControlError("a control message is an array that begins with its tag")
     cls = _BY_TAG.get(parts[0])
@@ -110,7 +114,7 @@ class Done(Message):
 @_message(4)
 @dataclass(frozen=True, slots=True)
 class Neighbours(Message):
-    """Notice: other processes that live beside this one, each as [process id, name, host, port]."""
+    """Notice: other processes that live beside this one, each as [host, port]."""
 
     processes: list[Any]
 

@@ -1,0 +1,293 @@
+"""Computation: a function with everything it needs, set up at servers and run there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from discoro.collecting import collect
+from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.errors import ComputationClosed, DiscoroError, PeerLost
+from discoro.files import send_blob
+from discoro.messages import (
+    CloseComputation,
+    Done,
+    Offer,
+    PingComputation,
+    Ready,
+    Setup,
+    Wanted,
+)
+from discoro.scheduler.entry import is_entry, name_of
+from discoro.transport.addresses import Location
+from discoro.transport.frames import Kind
+from discoro.values import dumps
+
+if TYPE_CHECKING:
+    from discoro.bundle import Bundle
+    from discoro.network import Network
+    from discoro.peer import Peer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Where = Coro[Any] | Location
+
+# A bundle up to this length travels inside the offer.
+_INLINE = 256 << 10
+
+
+@dataclass(frozen=True)
+class _SetUp:
+    """A computation at one server: the peer, and the handle that run entries name."""
+
+    peer: Peer
+    handle: int
+
+
+class Computation(Generic[P, T]):
+    """A generator function or coroutine function, and what it needs, to be run at servers.
+
+    Args:
+        computation: The function.
+        depends: Functions, classes, instances (their class is shipped), modules, packages, and paths of files. What the
+            function uses of the program's own code comes along by itself.
+        cleanup: Remove the files at ``close``.
+
+    Raises:
+        TypeError: If ``computation`` is something else.
+    """
+
+    __module__ = "discoro"
+
+    def __init__(
+        self,
+        computation: Callable[P, Any],
+        depends: Iterable[Any] = (),
+        cleanup: bool = True,
+    ) -> None:
+        if not is_entry(computation):
+            raise TypeError(
+                f"a computation is a generator function (def with yield) or a coroutine function (async def), "
+                f"not {computation!r}"
+            )
+        self._function = computation
+        self._depends = list(depends)
+        self._cleanup = cleanup
+        self._name = name_of(computation)
+        self._bundle: Bundle | None = None
+        self._at: dict[bytes, _SetUp] = {}
+        self._setting_up: dict[bytes, asyncio.Lock] = {}
+        self._closed: set[bytes] = set()
+        self._detach = False
+        self._timeout: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<discoro.Computation {self._name} at {len(self._at)} servers>"
+
+    def options(
+        self, *, detach: bool | None = None, timeout: float | None = None
+    ) -> Computation[P, T]:
+        """A light copy whose ``run`` has these options; it shares everything else.
+
+        Args:
+            detach: What it runs outlives this client.
+            timeout: Seconds that ``run`` waits for the start; then it raises TimeoutError and cancels it.
+        """
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        if detach is not None:
+            copy._detach = detach
+        if timeout is not None:
+            copy._timeout = timeout
+        return copy
+
+    # --- setup and close
+
+    async def setup(
+        self,
+        peer: Where,
+        timeout: float | None = None,
+        func: Callable[..., Any] | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Transfer the computation to a server; gives 0. Once per server; a second time it gives 0 at once.
+
+        Args:
+            peer: The server: what ``Coro.locate("discoro_server", ...)`` gives, or a Location.
+            timeout: Seconds for all of it.
+            func: Called at the server with ``args`` and ``kwargs`` before anything runs; a plain function, a generator
+                function or a coroutine function.
+
+        Raises:
+            NotPicklable, MissingCode, VersionMismatch: Before anything was loaded there; say what to do.
+            SetupFailed: If a shipped module or ``func`` raised.
+            PeerError: If the server cannot be reached.
+            TimeoutError: After ``timeout`` seconds; nothing of it is set up.
+        """
+        async with asyncio.timeout(timeout):
+            there = await self._network().peer_at(peer)
+            lock = self._setting_up.setdefault(there.process, asyncio.Lock())
+            async with lock:
+                known = self._at.get(there.process)
+                if known is None or known.peer is not there:
+                    handle = await self._set_up(there, func, args, kwargs)
+                    self._at[there.process] = _SetUp(there, handle)
+                    self._closed.discard(there.process)
+        return 0
+
+    async def _set_up(
+        self, peer: Peer, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+    ) -> int:
+        bundle = await self._collected()
+        requests = self._network().requests
+        encoded = bundle.encode()
+        offer = Offer(
+            computation=bundle.id,
+            name=self._name,
+            python=bundle.python,
+            digest=bundle.digest,
+            size=len(encoded),
+            files=[[item.name, item.size, item.sha256, item.mode] for item in bundle.files],
+            cleanup=self._cleanup,
+            bundle=encoded if len(encoded) <= _INLINE else None,
+        )
+        call = None if func is None else dumps((func, tuple(args), dict(kwargs or {})))
+        try:
+            wanted = await requests.ask(peer, offer)
+            assert isinstance(wanted, Wanted)
+            sources: dict[bytes, tuple[Any, int]] = {bundle.digest: ([encoded], len(encoded))}
+            sources.update({item.sha256: (item.path, item.size) for item in bundle.files})
+            for digest in wanted.digests:
+                source, size = sources[digest]
+                await send_blob(peer, bundle.id, digest, source, size)
+            ready = await requests.ask(peer, Setup(bundle.id, call))
+        except asyncio.CancelledError:
+            if peer.ended is None:
+                notice = CloseComputation(bundle.id, None)
+                peer.post(Kind.NOTICE, 0, 0, notice.encode())
+            raise
+        assert isinstance(ready, Ready)
+        return ready.handle
+
+    async def _collected(self) -> Bundle:
+        if self._bundle is None:
+            # Hashing files takes a while; another setup at the same time gets the same bundle.
+            bundle = await asyncio.to_thread(collect, self._function, self._depends)
+            if self._bundle is None:
+                self._bundle = bundle
+        return self._bundle
+
+    async def close(
+        self,
+        peer: Where,
+        func: Callable[..., Any] | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """End the computation at a server; gives 0. What still runs of it is terminated, then its files removed.
+
+        Args:
+            func: Called at the server with ``args`` and ``kwargs`` after its coroutines have ended, before the files go.
+
+        Raises:
+            ComputationClosed: If it is not set up there.
+            SetupFailed: If ``func`` raised; it is closed all the same.
+            TimeoutError: After ``timeout`` seconds; the server goes on closing it.
+        """
+        async with asyncio.timeout(timeout):
+            there = await self._network().peer_at(peer)
+            known = self._at.pop(there.process, None)
+            if known is None or known.peer is not there:
+                raise ComputationClosed(f"{self._name} is not set up at {there.name}")
+            assert self._bundle is not None
+            self._closed.add(there.process)
+            call = None if func is None else dumps((func, tuple(args), dict(kwargs or {})))
+            await self._network().requests.ask(there, CloseComputation(self._bundle.id, call))
+        return 0
+
+    async def ping(self, peer: Where, timeout: float | None = 2) -> int:
+        """Whether the computation is set up at a server that answers: 0, else -1."""
+        try:
+            async with asyncio.timeout(timeout):
+                there = await self._network().peer_at(peer)
+                known = self._at.get(there.process)
+                if known is None or known.peer is not there or self._bundle is None:
+                    return -1
+                done = await self._network().requests.ask(there, PingComputation(self._bundle.id))
+        except (TimeoutError, DiscoroError):
+            return -1
+        return 0 if isinstance(done, Done) and done.value == 1 else -1
+
+    # --- run
+
+    async def run(self, peer: Where, *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
+        """Start a coroutine of the computation at a server; gives a reference to it.
+
+        Cancelling the wait cancels the start.
+
+        Raises:
+            ComputationClosed: If it is not set up there.
+            RunRefused: If the arguments do not fit, or the server has no room.
+            NotPicklable: If an argument cannot be sent.
+            PeerLost: If the server is gone; the coroutine may have run.
+        """
+        there, handle = self._ready_at(peer) or await self._find_ready(peer)
+        network = there.network
+        number = there.next_run()
+        run: RemoteCoro[T] = RemoteCoro(network, there.process, number, self._name, there.hint)
+        if network.big.wants((args, kwargs)):
+            there.runs[number] = run
+            network.big.post(there, Kind.RUN, handle << 1 | self._detach, number, (args, kwargs))
+        else:
+            data = dumps((args, kwargs) if kwargs else (args,), self._name)
+            there.start(handle, self._detach, data, run)
+        try:
+            if self._timeout is None:
+                await run.wait_started()
+            else:
+                async with asyncio.timeout(self._timeout):
+                    await run.wait_started()
+        except (asyncio.CancelledError, TimeoutError):
+            there.terminate(number)
+            raise
+        if run.refused is not None:
+            raise run.refused
+        return run
+
+    def _ready_at(self, where: Where) -> tuple[Peer, int] | None:
+        """The peer and handle for ``where``, without waiting, where that is possible."""
+        process = where.process if isinstance(where, RemoteCoro) else getattr(where, "id", None)
+        known = self._at.get(process) if process is not None else None
+        if known is None or known.peer.ended is not None:
+            return None
+        session = known.peer.session
+        if session is None or session.congested:
+            return None
+        return known.peer, known.handle
+
+    async def _find_ready(self, where: Where) -> tuple[Peer, int]:
+        there = await self._network().peer_at(where)
+        known = self._at.get(there.process)
+        if known is None:
+            how = "closed" if there.process in self._closed else "not set up"
+            raise ComputationClosed(
+                f"{self._name} is {how} at {there.name}: yield computation.setup(peer) first"
+            )
+        if known.peer is not there:
+            del self._at[there.process]
+            lost = known.peer.ended or PeerLost("its session was lost")
+            raise ComputationClosed(
+                f"{self._name} was closed at {there.name} when the session was lost: set it up again"
+            ) from lost
+        assert there.session is not None
+        await there.session.room()
+        return there, known.handle
+
+    @staticmethod
+    def _network() -> Network:
+        return cast("Network", LocalCoro.home().elsewhere)

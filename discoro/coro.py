@@ -1,0 +1,339 @@
+"""Coroutines as users see them: ``Coro``, and its two kinds, here and elsewhere.
+
+``Coro(func, *args)`` starts a coroutine in this process and gives a :class:`LocalCoro`; ``Computation.run``,
+``Coro.locate`` and references in messages give a :class:`RemoteCoro`. Both have the same face, and both are
+instances of ``Coro``. A reference is (process id, number): it can be sent to anybody, compares equal
+everywhere, and arrives as the coroutine itself in the process where that lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from discoro import registry
+from discoro import scheduler as _local
+from discoro.scheduler.errors import WrongThread
+from discoro.transport.addresses import Location
+
+if TYPE_CHECKING:
+    from discoro.network import Network
+    from discoro.peer import Peer
+    from discoro.scheduler.outcome import Outcome
+
+T = TypeVar("T")
+
+
+class Coro(Generic[T]):
+    """A coroutine, here or in another process; ``Coro(func, *args, **kwargs)`` starts one here.
+
+    ``func`` is a generator function or a coroutine function. A parameter of it named ``coro`` that the call leaves
+    unfilled gets the new Coro. May be called from any thread; in a plain script it starts a default scheduler.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Coro[Any]:
+        if cls is Coro:
+            return LocalCoro.__new__(LocalCoro, *args, **kwargs)
+        return object.__new__(cls)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
+
+        name: str
+        number: int
+
+    @property
+    def location(self) -> Location:
+        """Where the coroutine runs."""
+        raise NotImplementedError
+
+    def send(self, message: Any) -> int:
+        """Queue a message for it, without waiting; gives 0. From any thread, in order per thread.
+
+        Raises:
+            MailboxFull: If too much waits for this receiver already; nothing was queued.
+        """
+        raise NotImplementedError
+
+    async def deliver(self, message: Any, timeout: float | None = None) -> int:
+        """Put a message into its mailbox; gives 1 once it is there, 0 when it is not known to be there in time.
+
+        Raises:
+            NoSuchCoro: If the coroutine has ended.
+            PeerLost: If its process is gone; the message may have arrived.
+        """
+        raise NotImplementedError
+
+    async def finish(self, timeout: float | None = None) -> T:
+        """Wait until it has ended; gives its result or raises what it raised (the same as ``await coro``).
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; the coroutine goes on.
+            Terminated: If it was terminated.
+            PeerLost: If its process is gone.
+        """
+        raise NotImplementedError
+
+    def value(self, timeout: float | None = None) -> T:
+        """The same as :meth:`finish`, for an ordinary thread, which it blocks."""
+        raise NotImplementedError
+
+    def terminate(self) -> int:
+        """Cancel it: GeneratorExit in generators, CancelledError in ``async def``; gives 0."""
+        raise NotImplementedError
+
+    def throw(self, *exception: Any) -> int:
+        """Raise an exception where it waits; gives 0."""
+        raise NotImplementedError
+
+    def resume(self, update: Any = None) -> int:
+        """Wake it from ``suspend`` or ``sleep``, which give ``update``; gives 0."""
+        raise NotImplementedError
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended; of a remote one, as far as is known here."""
+        raise NotImplementedError
+
+    async def monitor(self, observed: Coro[Any]) -> int:
+        """Let this coroutine get one ``MonitorException`` message when ``observed`` ends; gives 0."""
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        raise NotImplementedError
+
+    @staticmethod
+    async def locate(
+        name: str, location: Location | None = None, timeout: float | None = None
+    ) -> Coro[Any] | None:
+        """The coroutine registered under ``name``, here, at ``location``, or at any peer, present or yet to come.
+
+        Gives None after ``timeout`` seconds; without a timeout it waits until there is one.
+        """
+        found = await LocalCoro.home().find("coro", name, location, timeout)
+        return cast("Coro[Any] | None", found)
+
+
+class LocalCoro(_local.Coro, Coro[T]):
+    """A coroutine of this process: the only kind that is a Future."""
+
+    __module__ = "discoro"
+
+    @classmethod
+    def home(cls) -> Any:
+        """The scheduler that new coroutines of this thread belong to; starts the default one if there is none."""
+        return registry.scheduler_class().instance()
+
+    @classmethod
+    def _scheduler(cls) -> Any:
+        return cls.home()
+
+    @property
+    def location(self) -> Location:
+        """Where the coroutine runs: this process."""
+        return cast(Location, self.scheduler.location)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        elsewhere: Network = self.scheduler.elsewhere  # type: ignore[assignment]  # ours always has one
+        number = self.scheduler.export(self)
+        return resolve_coro, (elsewhere.process, number, self.name, *elsewhere.address())
+
+
+class RemoteCoro(Coro[T]):
+    """A reference to a coroutine of another process (or to one that has ended)."""
+
+    __module__ = "discoro"
+    __slots__ = (
+        "_network",
+        "_peer",
+        "_waiting",
+        "hint",
+        "name",
+        "number",
+        "outcome",
+        "process",
+        "refused",
+    )
+
+    def __init__(
+        self,
+        network: Network | None,
+        process: bytes,
+        number: int,
+        name: str = "",
+        hint: tuple[str, int] | None = None,
+    ) -> None:
+        # None for one that came in a message: then the scheduler of whoever uses it first is taken.
+        self._network = network
+        self.process = process
+        self.number = number
+        self.name = name
+        self.hint = (
+            hint  # (host, port) that its process announced, for whoever has no session with it
+        )
+        self.outcome: Outcome | None = None
+        # Why it never started, where it did not.
+        self.refused: BaseException | None = None
+        self._peer: Peer | None = None
+        # Futures of those who wait for its start or its end.
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def __repr__(self) -> str:
+        state = "" if self.outcome is None else f", {self.outcome!r}"
+        return f"<discoro.RemoteCoro {self.name or '?'}/{self.number:x} at {self.location}{state}>"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RemoteCoro):
+            return self.number == other.number and self.process == other.process
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.process, self.number))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return resolve_coro, (self.process, self.number, self.name, *self.network.hint_of(self))
+
+    @property
+    def location(self) -> Location:
+        """Where the coroutine runs."""
+        return cast(Location, self.network.location_of(self.process, self.hint))
+
+    @property
+    def network(self) -> Network:
+        """The network through which it is reached."""
+        if self._network is None:
+            self._network = LocalCoro.home().elsewhere
+        return self._network  # type: ignore[return-value]  # a discoro scheduler always has one
+
+    def peer(self) -> Peer:
+        """What we have with its process; dials a new session after a loss."""
+        peer = self._peer
+        if peer is None or peer.ended is not None:
+            peer = self._peer = self.network.peer(self.process, self.hint)
+        return peer
+
+    def send(self, message: Any) -> int:
+        """See :meth:`Coro.send`."""
+        if threading.get_ident() == self.network.thread:
+            self.peer().send_value(self.number, message)
+        else:
+            self.network.send_from_thread(self, message)
+        return 0
+
+    async def deliver(self, message: Any, timeout: float | None = None) -> int:
+        """See :meth:`Coro.deliver`."""
+        self.network.check_thread("deliver")
+        return await self.peer().deliver_value(self.number, message, timeout)
+
+    async def finish(self, timeout: float | None = None) -> T:
+        """See :meth:`Coro.finish`."""
+        self.network.check_thread("finish")
+        async with asyncio.timeout(timeout):
+            return await self
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self.outcome is None:
+            yield from self._ended().__await__()
+        assert self.outcome is not None
+        return cast(T, self.outcome.result())
+
+    async def _ended(self) -> None:
+        peer = self.peer()
+        if peer.runs.get(self.number) is self:
+            while self.outcome is None:
+                await self._change()
+        else:
+            self.outcome = await peer.outcome_of(self.number)
+
+    def value(self, timeout: float | None = None) -> T:
+        """See :meth:`Coro.value`."""
+        if self.network.in_thread():
+            raise WrongThread("value() blocks its thread, and in that of the scheduler's loop it")
+        waiting = asyncio.run_coroutine_threadsafe(self.finish(), self.network.loop)
+        try:
+            return waiting.result(timeout)
+        except concurrent.futures.TimeoutError:
+            if waiting.done():
+                raise
+            waiting.cancel()
+            raise TimeoutError(f"{self} has not ended within {timeout} s; it goes on") from None
+
+    def terminate(self) -> int:
+        """See :meth:`Coro.terminate`."""
+        self.network.call(self._terminate)
+        return 0
+
+    def throw(self, *exception: Any) -> int:
+        """See :meth:`Coro.throw`."""
+        self.network.check_thread("throw")
+        self.peer().throw(self.number, _local.make_exception(*exception))
+        return 0
+
+    def resume(self, update: Any = None) -> int:
+        """See :meth:`Coro.resume`."""
+        self.network.call(self._wake, update)
+        return 0
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended, as far as is known here."""
+        return self.outcome is None and (self._peer is None or self._peer.ended is None)
+
+    async def monitor(self, observed: Coro[Any]) -> int:
+        """See :meth:`Coro.monitor`: asks its process to watch ``observed`` for it."""
+        self.network.check_thread("monitor")
+        return await self.peer().watch_for(self.number, observed)
+
+    def _terminate(self) -> None:
+        self.peer().terminate(self.number)
+
+    def _wake(self, update: Any) -> None:
+        self.peer().wake(self.number, update)
+
+    # --- called by the peer
+
+    def settle(self, outcome: Outcome) -> None:
+        """It has ended; wake everybody who waits for that. The first outcome stays."""
+        if self.outcome is None:
+            self.outcome = outcome
+        self.changed()
+
+    def changed(self) -> None:
+        """Something about it is known now; wake everybody who waits."""
+        if self._waiting is not None:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting = None
+
+    def _change(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self.network.loop.create_future()
+        if self._waiting is None:
+            self._waiting = [future]
+        else:
+            self._waiting.append(future)
+        return future
+
+    async def wait_started(self) -> None:
+        """Wait for word from the server: it runs, or has ended already."""
+        await self._change()
+
+
+def resolve_coro(process: bytes, number: int, name: str, host: str, port: int) -> Coro[Any]:
+    """The coroutine (process, number): itself, if it lives here, else a reference.
+
+    Pickles name this function: its name and arguments are part of the protocol.
+    """
+    home = registry.home(process)
+    if home is not None:
+        coro = home.scheduler.by_number.get(number)
+        if isinstance(coro, LocalCoro):
+            return coro
+    return RemoteCoro(home, process, number, name, (host, port) if port else None)
+
+
+Coro.__module__ = "discoro"

@@ -1,0 +1,363 @@
+"""Entries that come in from peers, one handler per kind: where a message becomes a coroutine's.
+
+Handlers run inside the read callback of a link. They never wait, never raise for what a peer sent, and keep no
+view of the bytes. Decoding happens here, when the message reaches its mailbox; what cannot be decoded is an error of
+that message alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from discoro.codeplace import names_for
+from discoro.errors import ComputationClosed, MessageRefused, NoSuchCoro
+from discoro.excs import decode_exception, encode_exception
+from discoro.outcomes import FAILED, REFUSED, TERMINATED, decode_outcome, encode_outcome, failed
+from discoro.peer import OVERHEAD
+from discoro.scheduler import Mark
+from discoro.scheduler.outcome import Failed, Outcome, Returned
+from discoro.transport.frames import KINDS, Kind
+from discoro.transport.lanes import InLane
+from discoro.values import loads
+
+if TYPE_CHECKING:
+    from discoro.network import Network
+    from discoro.peer import Peer
+    from discoro.scheduler import Coro as LocalCoro
+    from discoro.transport.session import Session
+
+log = logging.getLogger("discoro.inbound")
+Payloads = Sequence[bytes | memoryview]
+Handler = Callable[["Session", int, int, Payloads], None]
+
+# OUTCOME entries name these in their source field.
+OUTCOME_CODES = {1: FAILED, 2: TERMINATED, 3: REFUSED}
+
+
+def _unused(session: Session, target: int, source: int, payloads: Payloads) -> None:
+    """Kind 0 does not exist; the session lets no such entry through."""
+
+
+class Taking:
+    """One receiver here and what it has been granted to one peer.
+
+    Attributes:
+        lane: The grant.
+        put: Hands one message, or mark, to the receiver.
+        names: The code space in which its messages are decoded; None: the program's own.
+    """
+
+    __slots__ = ("lane", "names", "put")
+
+    def __init__(self, lane: InLane, put: Callable[[Any], None], names: Any) -> None:
+        self.lane = lane
+        self.put = put
+        self.names = names
+
+
+class GrantMark(Mark):
+    """Stands in a mailbox behind messages of one lane: when it is reached they have been taken."""
+
+    __slots__ = ("peer", "size", "target")
+
+    def __init__(self, peer: Peer, target: int, size: int) -> None:
+        self.peer = peer
+        self.target = target
+        self.size = size
+
+    def taken(self) -> None:
+        """The receiver took them: let the peer send as many again."""
+        taking = self.peer.taking.get(self.target)
+        if taking is not None and self.peer.ended is None:
+            self.peer.post(Kind.GRANT, self.target, taking.lane.taken(self.size), b"")
+
+
+class Inbound:
+    """The handlers of one process, by kind."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._by_number = network.scheduler.by_number
+        # Peers that hold a lane to a receiver here, by its number: they are told when it ends.
+        self._holders: dict[int, set[Peer]] = {}
+        table: dict[int, Handler] = {
+            Kind.SEND: self.on_send,
+            Kind.DELIVER: self.on_deliver,
+            Kind.RECEIPT: self.on_receipt,
+            Kind.RUN: self.on_run,
+            Kind.RESULT: self.on_result,
+            Kind.OUTCOME: self.on_outcome,
+            Kind.STARTED: self.on_started,
+            Kind.GRANT: self.on_grant,
+            Kind.GONE: self.on_gone,
+            Kind.TERMINATE: self.on_terminate,
+            Kind.WAKE: self.on_wake,
+            Kind.THROW: self.on_throw,
+            Kind.MONITOR: self.on_monitor,
+            Kind.DOWN: self.on_down,
+            Kind.DEMONITOR: self.on_demonitor,
+            Kind.REQUEST: self.on_request,
+            Kind.REPLY: self.on_reply,
+            Kind.CANCEL: self.on_cancel,
+            Kind.NOTICE: self.on_notice,
+            Kind.BIG: network.big.on_big,
+        }
+        self.handlers: list[Handler] = [table.get(kind, _unused) for kind in range(KINDS)]
+
+    # --- messages
+
+    def on_send(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Messages for one receiver."""
+        peer: Peer = session.user
+        taking = peer.taking.get(target) or self.taking(peer, target)
+        if taking is None:
+            return
+        if peer.held and self._hold(peer, Kind.SEND, target, source, payloads):
+            return
+        put = taking.put
+        names = taking.names
+        size = 0
+        for data in payloads:
+            size += len(data) + OVERHEAD
+            try:
+                message = loads(data, names)
+            except Exception as error:
+                self.undecodable(peer, target, error)
+                continue
+            put(message)
+        self.owe(peer, target, taking, size)
+
+    def on_deliver(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Messages with a receipt each: number of the receipt in eight bytes, then the value."""
+        peer: Peer = session.user
+        if peer.held and self._hold(peer, Kind.DELIVER, target, source, payloads):
+            return
+        for data in payloads:
+            receipt = int.from_bytes(data[:8], "big")
+            taking = self.taking(peer, target)
+            if taking is None:
+                self.receipt(peer, receipt, NoSuchCoro())
+                continue
+            try:
+                message = loads(memoryview(data)[8:], taking.names)
+            except Exception as error:
+                self.receipt(peer, receipt, self.undecodable(peer, target, error))
+            else:
+                taking.put(message)
+                self.receipt(peer, receipt, None)
+            self.owe(peer, target, taking, len(data) + OVERHEAD)
+
+    def owe(self, peer: Peer, target: int, taking: Taking, size: int) -> None:
+        """So many bytes went into a mailbox; once in a while a mark follows them."""
+        due = taking.lane.came(size)
+        if due:
+            taking.put(GrantMark(peer, target, due))
+
+    def receipt(self, peer: Peer, receipt: int, error: Exception | None) -> None:
+        """Tell a sender that its message is in the mailbox, or why not."""
+        if error is None:
+            peer.post(Kind.RECEIPT, receipt, 0, b"")
+        else:
+            peer.post(Kind.RECEIPT, receipt, 1, encode_exception(error))
+
+    def undecodable(self, peer: Peer, target: int, error: Exception) -> Exception:
+        """Note that a message could not be decoded; gives the error for its sender."""
+        refused = MessageRefused(
+            f"a message for coroutine {target:x} could not be decoded and was not queued: {error}"
+        )
+        log.warning("%s (from %s)", refused, peer.name)
+        return refused
+
+    def taking(self, peer: Peer, target: int) -> Taking | None:
+        """The lane from a peer to a receiver here; None, and the peer is told, when nobody is there."""
+        found = peer.taking.get(target)
+        if found is not None:
+            return found
+        receiver = self._by_number.get(target)
+        if receiver is None:
+            peer.post(Kind.GONE, target, 0, b"")
+            return None
+        network = self._network
+        taking = peer.taking[target] = Taking(
+            InLane(network.limits, network.budget), receiver.put, names_for(receiver)
+        )
+        holders = self._holders.get(target)
+        if holders is None:
+            self._holders[target] = {peer}
+            receiver.watch("lanes", self._receiver_ended)
+        else:
+            holders.add(peer)
+        return taking
+
+    def _receiver_ended(self, receiver: Any, outcome: Outcome) -> None:
+        number = receiver.number
+        for peer in self._holders.pop(number, ()):
+            taking = peer.taking.pop(number, None)
+            if taking is not None:
+                taking.lane.close()
+                peer.post(Kind.GONE, number, 0, b"")
+
+    def peer_lost(self, peer: Peer) -> None:
+        """Give back what the lanes of a peer were granted."""
+        for target, taking in peer.taking.items():
+            taking.lane.close()
+            holders = self._holders.get(target)
+            if holders is not None:
+                holders.discard(peer)
+        peer.taking.clear()
+
+    def _hold(self, peer: Peer, kind: int, target: int, source: int, payloads: Payloads) -> bool:
+        """Keep entries back that must come after a big message still on its way."""
+        held = peer.held.get((target, source))
+        if held is None:
+            return False
+        held.append((kind, target, source, [bytes(data) for data in payloads]))
+        return True
+
+    # --- the life of coroutines
+
+    def on_run(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Starts: the handle with its detach bit, the first run number, arguments each."""
+        peer: Peer = session.user
+        server = self._network.server
+        for number, data in enumerate(payloads, source):
+            if server is None:
+                error = ComputationClosed(
+                    "this process hosts no computations: it runs no discoro_server"
+                )
+                peer.post(Kind.OUTCOME, number, 3, encode_exception(error))
+            else:
+                server.run(peer, target >> 1, bool(target & 1), number, data)
+
+    def on_result(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Runs that returned: their values."""
+        peer: Peer = session.user
+        for number, data in enumerate(payloads, target):
+            run = peer.runs.pop(number, None)
+            if run is None:
+                continue
+            try:
+                run.settle(Returned(loads(data)))
+            except Exception as error:
+                refused = MessageRefused(f"the result of {run.name} could not be decoded: {error}")
+                run.settle(failed(refused))
+
+    def on_outcome(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Runs that ended otherwise."""
+        peer: Peer = session.user
+        for number, data in enumerate(payloads, target):
+            outcome = decode_outcome(OUTCOME_CODES.get(source, FAILED), data)
+            run = peer.runs.get(number)
+            if run is not None and source == 3 and isinstance(outcome, Failed):
+                run.refused = outcome.exception
+            peer.run_ended(number, outcome)
+
+    def on_started(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Runs that go on beyond the turn in which they started."""
+        peer: Peer = session.user
+        for number in range(target, target + max(1, min(source, len(peer.runs)))):
+            run = peer.runs.get(number)
+            if run is not None:
+                run.changed()
+
+    def on_grant(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A receiver has taken so many bytes more."""
+        session.user.granted(target, source)
+
+    def on_gone(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A receiver has ended."""
+        session.user.gone(target)
+
+    def on_receipt(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A delivered message was taken, or not."""
+        error = decode_exception(payloads[0]) if source else None
+        session.user.receipt_came(target, error)
+
+    def _coro(self, number: int) -> LocalCoro | None:
+        return self._by_number.get(number)
+
+    def on_terminate(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """Cancel a coroutine here, also one whose arguments are still on their way."""
+        coro = self._coro(target)
+        if coro is not None:
+            coro.terminate()
+        else:
+            self._network.big.cancel_run(session.user, target)
+
+    def on_wake(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """``resume`` of a coroutine here."""
+        coro = self._coro(target)
+        if coro is not None:
+            try:
+                coro.resume(loads(payloads[0]))
+            except Exception as error:
+                self.undecodable(session.user, target, error)
+
+    def on_throw(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """``throw`` into a coroutine here."""
+        coro = self._coro(target)
+        if coro is not None:
+            coro.throw(decode_exception(payloads[0]))
+
+    # --- monitors
+
+    def on_monitor(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A coroutine there wants to know when one here ends."""
+        self.watch(session.user, target, source)
+
+    def watch(self, peer: Peer, observed: int, watcher: int) -> None:
+        """Tell ``watcher`` at ``peer`` when ``observed``, here, ends: once, also when it has ended."""
+        coro = self._coro(observed)
+        if coro is not None:
+            if peer.monitors_here >= self._network.limits.max_monitors:
+                peer.no_such(watcher, observed)
+                log.warning("%s has too many monitors here, one more was refused", peer.name)
+                return
+            peer.monitors_here += 1
+            coro.watch((peer, watcher), partial(self._observed_ended, peer, watcher))
+            return
+        outcome = self._network.ended(observed)
+        if outcome is None:
+            peer.no_such(watcher, observed)
+        else:
+            peer.send_down(watcher, observed, *encode_outcome(outcome))
+
+    def _observed_ended(self, peer: Peer, watcher: int, coro: Any, outcome: Outcome) -> None:
+        peer.monitors_here -= 1
+        if peer.ended is None:
+            peer.send_down(watcher, coro.number, *encode_outcome(outcome))
+
+    def on_demonitor(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A coroutine there does not want to know any more."""
+        coro = self._coro(target)
+        if coro is not None and coro.unwatch((session.user, source)):
+            session.user.monitors_here -= 1
+
+    def on_down(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """What a coroutine here monitors has ended."""
+        peer: Peer = session.user
+        if peer.held and self._hold(peer, Kind.DOWN, target, source, payloads):
+            return
+        for data in payloads:
+            peer.down_came(target, source, data[0], memoryview(data)[1:])
+
+    # --- questions and answers
+
+    def on_request(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A question."""
+        self._network.requests.request_came(session.user, source, payloads[0])
+
+    def on_reply(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """The answer to one of ours."""
+        self._network.requests.reply_came(session.user, target, source, payloads[0])
+
+    def on_cancel(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A question that was taken back."""
+        self._network.requests.cancel_came(session.user, target)
+
+    def on_notice(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
+        """A message that wants no answer."""
+        self._network.requests.notice_came(session.user, payloads[0])

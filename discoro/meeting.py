@@ -1,0 +1,197 @@
+"""Finding other processes: the user's state folder on this machine, datagrams on the network, what others mention.
+
+All of these are hints. What a hint leads to is decided by the handshake; a hint that was refused is remembered, so that a
+search can say why it found nobody, and is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
+from discoro.messages import Neighbours
+from discoro.statefolder import StateFolder
+from discoro.transport.addresses import format_address, listen_hosts
+from discoro.transport.beacon import Ask, Beacon
+from discoro.transport.discovery import Discovery, DiscoveryUnavailable
+from discoro.transport.hints import Hints
+
+if TYPE_CHECKING:
+    from discoro.network import Network
+    from discoro.peer import Peer
+
+log = logging.getLogger("discoro.meeting")
+
+Address = tuple[str, int]
+# How often the state folder is read while somebody searches: often at first.
+_FIRST_LOOK, _LAST_LOOK = 0.05, 2.0
+# A dial that only a hint led to may take this long.
+_HINT_TIMEOUT = 10.0
+
+
+class Meeting:
+    """How one process finds others, and is found."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._hints = Hints(network.limits)
+        self._asker: Discovery | None = None
+        self._listener: Discovery | None = None
+        self._searches = 0
+        self._dialling: set[Address] = set()
+        # Whom an address led to the last time, or why it led to nobody and when.
+        self._known: dict[Address, bytes] = {}
+        self._refused: dict[Address, tuple[DiscoroError, float]] = {}
+        network.requests.on(Neighbours, self._neighbours_came)
+
+    # --- being found
+
+    async def announce(self) -> None:
+        """From now on answer those who ask on the network; a server of a node leaves that to its parent."""
+        network = self._network
+        if network.options.role == "server" or not network.addresses:
+            return
+        self._listener = Discovery(network.options.cluster, limits=network.limits)
+        hosts = listen_hosts(network.options.hosts, network.options.has_secret)
+        try:
+            await self._listener.start(network.options.udp_port, hosts, self._answer, None)
+        except DiscoveryUnavailable as error:
+            log.warning("%s", error)
+        self._listener.announce(self._beacons())
+
+    def _answer(self, ask: Ask) -> list[Beacon]:
+        if ask.name and ask.name != self._network.scheduler.name:
+            return []
+        return self._beacons()
+
+    def _beacons(self) -> list[Beacon]:
+        network = self._network
+        ports = tuple(dict.fromkeys(port for _, port in network.addresses))
+        host = network.options.ext_ip_addr or ""
+        return [
+            Beacon(
+                network.process, network.scheduler.name, network.options.cluster, ports[:16], host
+            )
+        ]
+
+    # --- finding
+
+    async def search(self, done: Callable[[], bool]) -> None:
+        """Dial everybody who can be found, and go on until ``done()``."""
+        await self._ask()
+        self._searches += 1
+        look = _FIRST_LOOK
+        try:
+            while not done():
+                await self._look_around()
+                await asyncio.sleep(look)
+                look = min(look * 1.5, _LAST_LOOK)
+        finally:
+            self._searches -= 1
+            if not self._searches and self._asker is not None:
+                self._asker.stop_asking()
+
+    async def _ask(self) -> None:
+        options = self._network.options
+        if self._asker is None:
+            self._asker = asker = Discovery(options.cluster, limits=self._network.limits)
+            hosts = listen_hosts(options.hosts, options.has_secret)
+            await asker.start(options.udp_port, hosts, None, self._beacon_came)
+        if not self._searches:
+            self._asker.keep_asking()
+
+    async def _look_around(self) -> None:
+        """Dial the servers of this machine's nodes that we have no session with."""
+        options = self._network.options
+        records = await asyncio.to_thread(
+            StateFolder().nodes, cluster=options.cluster, udp_port=options.udp_port
+        )
+        for record in records:
+            for server in record.servers:
+                for host, port in server.addresses[:1]:
+                    self._dial((_dialled_host(host), port))
+
+    def _beacon_came(self, beacon: Beacon, source: Address) -> None:
+        if beacon.process_id == self._network.process or beacon.process_id in self._network.peers:
+            return
+        now = self._network.loop.time()
+        for host, port in beacon.addresses(source[0])[:1]:
+            if self._hints.offer(host, port, now):
+                self._dial((host, port))
+
+    def _neighbours_came(self, peer: Peer, message: Neighbours) -> Neighbours:
+        """A server told us of the others of its node."""
+        now = self._network.loop.time()
+        for item in message.processes:
+            if (
+                isinstance(item, list)
+                and len(item) == 2
+                and isinstance(item[0], str)
+                and type(item[1]) is int
+                and self._hints.offer(item[0], item[1], now)
+            ):
+                self._dial((item[0], item[1]))
+        return message
+
+    def _dial(self, address: Address) -> None:
+        network = self._network
+        known = self._known.get(address)
+        if address in self._dialling or (known is not None and known in network.peers):
+            return
+        refused = self._refused.get(address)
+        if refused is not None and network.loop.time() < refused[1]:
+            return
+        self._dialling.add(address)
+        network.task(self._try(address), f"try {address[0]}:{address[1]}")
+
+    async def _try(self, address: Address) -> None:
+        network = self._network
+        try:
+            peer = await network.dial(*address, timeout=_HINT_TIMEOUT)
+        except DiscoroError as error:
+            passing = isinstance(error, (PeerUnreachable, PeerBusy))
+            if not passing:
+                self._hints.refused(*address, network.loop.time())
+            pause = 1.0 if passing else network.limits.hint_interval
+            self._refused[address] = (error, network.loop.time() + pause)
+            log.debug("hint %s:%d led to nobody: %s", *address, error)
+        else:
+            self._refused.pop(address, None)
+            self._hints.accepted(*address)
+            self._known[address] = peer.process
+        finally:
+            self._dialling.discard(address)
+
+    def why(self) -> str:
+        """Why nobody was found, in words that tell what to type."""
+        refused = [
+            f"{format_address(*address)}: {error}" for address, (error, _) in self._refused.items()
+        ]
+        if refused:
+            return "; ".join(refused[:4])
+        options = self._network.options
+        return (
+            f"nobody answers in cluster {options.cluster!r} on UDP port {options.udp_port}, and no node runs "
+            "on this machine. Start one with: python -m discoro; or name one: "
+            "yield scheduler.peer(HOST, tcp_port=PORT)"
+        )
+
+    async def ask_host(self, host: str, udp_port: int) -> None:
+        """Ask one machine by UDP who is there."""
+        await self._ask()
+        assert self._asker is not None
+        await self._asker.ask_host(host, udp_port)
+
+    async def close(self) -> None:
+        """Close the sockets."""
+        for discovery in (self._asker, self._listener):
+            if discovery is not None:
+                discovery.close()
+
+
+def _dialled_host(host: str) -> str:
+    """Where a process of this machine is dialled that listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)

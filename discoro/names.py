@@ -1,0 +1,161 @@
+"""Names across processes: who is registered here, and finding elsewhere what is not.
+
+A question for a name waits at the peer until the name is registered there, so that the order in which programs start does
+not matter; it is taken back when it is answered elsewhere, or when whoever asked gives up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from discoro.coro import RemoteCoro
+from discoro.errors import DiscoroError
+from discoro.messages import Locate, Located, Message
+from discoro.remotechannel import RemoteChannel
+from discoro.transport.addresses import Location
+
+if TYPE_CHECKING:
+    from discoro.network import Network
+    from discoro.peer import Peer
+
+log = logging.getLogger("discoro.names")
+
+# After so many seconds somebody who waits for a name is told why it takes long.
+SAY_WHY_AFTER = 3.0
+
+
+class Query:
+    """One search for a name elsewhere."""
+
+    def __init__(self, kind: str, name: str, location: Location | None) -> None:
+        self.kind = kind
+        self.name = name
+        self.location = location
+        self.found: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.asking: dict[Peer, asyncio.Task[Any]] = {}
+
+    def wants(self, peer: Peer) -> bool:
+        """Whether this peer is one of those to ask."""
+        where = self.location
+        if where is None or peer in self.asking:
+            return where is None and peer not in self.asking
+        if where.id is not None:
+            return where.id == peer.process
+        assert peer.session is not None
+        said = (peer.session.peer.host, peer.session.peer.port)
+        return (where.addr, where.port) in (said, peer.session.address)
+
+
+class Names:
+    """The names of one process, as its peers see them, and its searches for theirs."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._queries: set[Query] = set()
+        # Peers that wait for a name to be registered here.
+        self._awaited: dict[tuple[str, str], asyncio.Future[None]] = {}
+        network.requests.on(Locate, self._asked)
+
+    # --- others look here
+
+    def registered(self, kind: str, name: str, thing: Any) -> None:
+        """A name is registered here: tell those who wait for it."""
+        awaited = self._awaited.pop((kind, name), None)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(None)
+
+    async def _asked(self, peer: Peer, message: Locate) -> Message:
+        key = (message.kind, message.name)
+        while True:
+            thing = self._network.scheduler.names.get(*key)
+            if thing is not None:
+                return Located(self._network.scheduler.export(thing), thing.name)
+            if not message.wait:
+                return Located(0, "")
+            awaited = self._awaited.get(key)
+            if awaited is None:
+                awaited = self._awaited[key] = asyncio.get_running_loop().create_future()
+            await asyncio.shield(awaited)
+
+    # --- we look elsewhere
+
+    async def locate(
+        self, kind: str, name: str, location: Location | None, timeout: float | None
+    ) -> Any:
+        """What is registered under a name at ``location``, or anywhere; None after ``timeout`` seconds.
+
+        Raises:
+            PeerError: If ``location`` refuses us; says why.
+        """
+        await self._network.start()
+        query = Query(kind, name, location)
+        limit = asyncio.timeout(timeout)
+        looking = None
+        saying = asyncio.get_running_loop().call_later(SAY_WHY_AFTER, self._say_why, query)
+        try:
+            async with limit:
+                self._queries.add(query)
+                looking = self._network.task(self._reach(query), f"look for {name}")
+                for peer in self._network.live_peers():
+                    self._ask(query, peer)
+                return await query.found
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return None
+        finally:
+            saying.cancel()
+            self._queries.discard(query)
+            for task in [*query.asking.values(), *([looking] if looking else [])]:
+                task.cancel()
+
+    def peer_opened(self, peer: Peer) -> None:
+        """A new peer: ask it for everything that is being looked for."""
+        for query in self._queries:
+            self._ask(query, peer)
+
+    async def _reach(self, query: Query) -> None:
+        """Bring about the sessions in which to ask."""
+        if query.location is None:
+            await self._network.meeting.search(lambda: query.found.done())
+            return
+        try:
+            peer = await self._network.peer_at(query.location)
+        except DiscoroError as error:
+            if not query.found.done():
+                query.found.set_exception(error)
+        else:
+            if peer not in query.asking:
+                query.asking[peer] = self._network.task(self._question(query, peer), "locate")
+
+    def _ask(self, query: Query, peer: Peer) -> None:
+        if query.wants(peer):
+            query.asking[peer] = self._network.task(self._question(query, peer), "locate")
+
+    async def _question(self, query: Query, peer: Peer) -> None:
+        answer = await self._network.requests.ask(peer, Locate(query.kind, query.name, True))
+        if isinstance(answer, Located) and answer.number and not query.found.done():
+            session = peer.session
+            hint = (session.peer.host, session.peer.port) if session is not None else None
+            remote = RemoteChannel if query.kind == "channel" else RemoteCoro
+            query.found.set_result(
+                remote(self._network, peer.process, answer.number, answer.name, hint)
+            )
+
+    def _say_why(self, query: Query) -> None:
+        peers = self._network.live_peers()
+        if peers:
+            names = ", ".join(sorted(peer.name for peer in peers)[:8])
+            log.warning(
+                "still looking for %s %r: none of the %d peers has it (%s)",
+                query.kind,
+                query.name,
+                len(peers),
+                names,
+            )
+        else:
+            log.warning(
+                "still looking for %s %r: %s", query.kind, query.name, self._network.meeting.why()
+            )

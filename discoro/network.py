@@ -1,0 +1,427 @@
+"""The network, seen from one scheduler: who we are, whom we know, how a reference finds its process.
+
+One Network belongs to one Scheduler. It is passive until a network verb is used: a program of local coroutines opens no
+socket, derives no key and makes no certificate. It listens when something is published (a name, a TCP port that was
+asked for), and never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from discoro.big import BigMessages
+from discoro.coro import LocalCoro, RemoteCoro
+from discoro.errors import DiscoroError, PeerLost, PeerUnreachable, from_transport
+from discoro.files import Files
+from discoro.inbound import Inbound
+from discoro.loopback import LoopbackSession
+from discoro.meeting import Meeting
+from discoro.names import Names
+from discoro.options import Options
+from discoro.outcomes import KeptOutcomes
+from discoro.peer import Peer
+from discoro.remotechannel import RemoteChannel
+from discoro.requests import Requests
+from discoro.status import PeerStatus
+from discoro.transport.addresses import Location, listen_hosts
+from discoro.transport.endpoint import Endpoint
+from discoro.transport.errors import TransportError
+from discoro.transport.frames import Hello
+from discoro.transport.lanes import Budget
+from discoro.transport.session import Session
+from discoro.values import dumps
+from discoro.version import __version__
+
+if TYPE_CHECKING:
+    from discoro.scheduler.outcome import Outcome
+    from discoro.schedulers import Scheduler
+    from discoro.server import Server
+
+log = logging.getLogger("discoro.network")
+
+
+class Network:
+    """What one scheduler has with all other processes.
+
+    Attributes:
+        process: The 16 bytes by which others know this scheduler.
+        peers: Every process we have, or want, a session with, by its id.
+        server: What hosts computations here, None while no ``discoro_server`` runs.
+    """
+
+    def __init__(self, scheduler: Scheduler, options: Options) -> None:
+        self.scheduler = scheduler
+        self.options = options
+        self.limits = options.limits
+        self.process = os.urandom(16)
+        self.peers: dict[bytes, Peer] = {}
+        self.server: Server | None = None
+        self.requests = Requests()
+        self.budget = Budget(self.limits)
+        self.big = BigMessages(self)
+        self.files = Files(self)
+        self.inbound = Inbound(self)
+        self.names = Names(self)
+        self.status = PeerStatus(self)
+        self.meeting = Meeting(self)
+        self._endpoint: Endpoint | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._addresses: list[tuple[str, int]] = []
+        self._outcomes = KeptOutcomes(self.limits.outcomes_kept, self.limits.outcome_seconds)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._sessions = 0
+        self._closing = False
+
+    # --- threads
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that everything here runs on."""
+        return self.scheduler.loop
+
+    @property
+    def thread(self) -> int:
+        """Identity of the thread that the loop runs in."""
+        return self.scheduler.thread_id
+
+    def in_thread(self) -> bool:
+        """Whether the caller is in the loop's thread."""
+        return threading.get_ident() == self.scheduler.thread_id
+
+    def check_thread(self, call: str) -> None:
+        """Raise WrongThread unless the caller is in the loop's thread."""
+        self.scheduler.check_thread(call)
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Call ``function(*args)`` in the loop's thread: now if that is this one, else soon, in order."""
+        self.scheduler.call(function, *args)
+
+    def send_from_thread(self, reference: RemoteCoro[Any] | RemoteChannel, message: Any) -> None:
+        """``send`` from another thread: the value is pickled now, as it is now."""
+        self.scheduler.call(self._send_late, reference, dumps(message))
+
+    def _send_late(self, reference: RemoteCoro[Any] | RemoteChannel, data: bytes) -> None:
+        try:
+            reference.peer().send_bytes(reference.number, data)
+        except DiscoroError as error:
+            log.warning("a message sent from a thread to %s was dropped: %s", reference, error)
+
+    def sender_number(self) -> int:
+        """Number of the coroutine that is running, 0 where it is none of ours."""
+        task = asyncio.current_task(self.scheduler.loop)
+        return task.number if isinstance(task, LocalCoro) else 0
+
+    def _after_read(self) -> None:
+        """A link has handed over what it read: run whom that woke, in the same turn."""
+        scheduler = self.scheduler
+        if scheduler.ready and not scheduler.in_drain:
+            scheduler.drain()
+
+    def task(self, work: Awaitable[Any], name: str) -> asyncio.Task[Any]:
+        """Run ``work`` until it ends or the network closes."""
+        task = asyncio.ensure_future(work)
+        if isinstance(task, asyncio.Task):
+            task.set_name(f"discoro {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            error = task.exception()
+            if not isinstance(error, (DiscoroError, TransportError)):
+                log.error("%s failed", task.get_name(), exc_info=error)
+
+    # --- life
+
+    async def opened(self, scheduler: Any) -> None:
+        """The loop runs. Starts the network where the options ask for it."""
+        if self.options.published:
+            await self.publish()
+
+    async def start(self) -> Endpoint:
+        """Be able to dial; once. Called by every network verb."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
+        assert self._endpoint is not None
+        return self._endpoint
+
+    async def _start(self) -> None:
+        credentials = await asyncio.to_thread(self.options.credentials)
+        self._endpoint = Endpoint(
+            process_id=self.process,
+            hello=self._hello,
+            credentials=credentials,
+            limits=self.limits,
+            handlers=self.inbound.handlers,
+            observer=self,
+            flush_later=self.scheduler.flush_later,
+            after_read=self._after_read,
+            batch_full=self.scheduler.end_drain_soon,
+        )
+
+    def _hello(self) -> Hello:
+        host, port = self.address()
+        self._sessions += 1
+        return Hello(
+            process_id=self.process,
+            name=self.scheduler.name,
+            cluster=self.options.cluster,
+            version=__version__,
+            python=self.options.python,
+            host=host,
+            port=port,
+            run_base=self._sessions << 40,
+            first_grant=self.budget.first_grant(),
+            role=self.options.role,
+        )
+
+    async def publish(self) -> None:
+        """Listen, and answer to those who look for us; once."""
+        if self._listening is None:
+            self._listening = asyncio.ensure_future(self._listen())
+        await asyncio.shield(self._listening)
+
+    async def _listen(self) -> None:
+        endpoint = await self.start()
+        sockets = self.options.sockets
+        if sockets:
+            self._addresses = await endpoint.adopt(list(sockets))
+        elif not self.options.outbound_only:
+            hosts = listen_hosts(self.options.hosts, self.options.has_secret)
+            self._addresses = await endpoint.listen(hosts, self.options.tcp_port or 0)
+        await self.meeting.announce()
+
+    async def closing(self) -> None:
+        """The scheduler ends: say goodbye to every peer and leave nothing behind."""
+        self._closing = True
+        await self.meeting.close()
+        if self.server is not None:
+            await self.server.close()
+        for starting in (self._starting, self._listening):
+            if starting is not None:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        for peer in list(self.peers.values()):
+            self._drop(peer, PeerLost("this scheduler was closed"))
+        await self.requests.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- who and where
+
+    def address(self) -> tuple[str, int]:
+        """Where others may dial us, as far as we know; port 0 where we do not listen."""
+        if not self._addresses:
+            return self.options.ext_ip_addr or "", 0
+        host, port = self._addresses[0]
+        return self.options.announced(host), port
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Every (host, port) that is listened on."""
+        return list(self._addresses)
+
+    @property
+    def location(self) -> Location:
+        """Where we are."""
+        host, port = self.address()
+        return Location(host or "localhost", port, self.scheduler.name, self.process)
+
+    def location_of(self, process: bytes, hint: tuple[str, int] | None) -> Location:
+        """Where a process is, as far as known."""
+        if process == self.process:
+            return self.location
+        peer = self.peers.get(process)
+        if peer is not None and peer.session is not None:
+            host, port = peer.session.address
+            return Location(host, port, peer.name, process)
+        host, port = hint or ("unknown", 0)
+        return Location(host or "unknown", port, peer.name if peer else None, process)
+
+    def hint_of(self, coro: RemoteCoro[Any]) -> tuple[str, int]:
+        """Address that goes along with a reference, for third parties."""
+        peer = self.peers.get(coro.process)
+        if peer is not None and peer.session is not None:
+            return peer.session.peer.host, peer.session.peer.port
+        return coro.hint or ("", 0)
+
+    def ended(self, number: int) -> Outcome | None:
+        """How a coroutine of ours ended, where that is still known."""
+        return self._outcomes.find(number, self.loop.time())
+
+    def keep_outcome(self, number: int, outcome: Outcome) -> None:
+        """Remember how a coroutine that others know has ended."""
+        self._outcomes.keep(number, outcome, self.loop.time())
+
+    # --- peers
+
+    def peer(self, process: bytes, hint: tuple[str, int] | None = None) -> Peer:
+        """What we have with a process; dials it when there is no session yet."""
+        peer = self.peers.get(process)
+        if peer is None:
+            peer = self.peers[process] = Peer(self, process, hint)
+            self.task(self._open(peer), f"dial {process.hex()[:8]}")
+        return peer
+
+    async def _open(self, peer: Peer) -> None:
+        try:
+            endpoint = await self.start()
+            session = endpoint.sessions.get(peer.process)
+            if session is None:
+                host, port = peer.hint or ("", 0)
+                if not port:
+                    raise PeerUnreachable(
+                        "its process does not listen, and has no session with this one",
+                        self.location_of(peer.process, peer.hint),
+                    )
+                await endpoint.connect(
+                    host, port, timeout=self.limits.resume_client, expect=peer.process
+                )
+        except (TransportError, OSError, DiscoroError) as error:
+            self._drop(peer, from_transport(error, self.location_of(peer.process, peer.hint)))
+
+    async def peer_at(self, where: Any, timeout: float | None = None) -> Peer:
+        """The peer that ``where`` names, with its session open.
+
+        Args:
+            where: A reference, or a Location.
+            timeout: Seconds to wait for an answer; None: as long as the caller does.
+
+        Raises:
+            PeerError: If it cannot be reached; says why.
+        """
+        if isinstance(where, (RemoteCoro, LocalCoro)):
+            where = where.location
+        if not isinstance(where, Location):
+            raise TypeError(
+                f"a peer is a Location or a reference, as Coro.locate gives, not {where!r}"
+            )
+        if where.id == self.process:
+            return self._own()
+        if where.id is not None:
+            peer = self.peer(where.id, (where.addr, where.port) if where.port else None)
+            await peer.wait_open()
+            return peer
+        return await self.dial(where.addr, where.port, timeout, given=True)
+
+    async def dial(
+        self, host: str, port: int, timeout: float | None, *, given: bool = False
+    ) -> Peer:
+        """The peer that answers at an address, with its session open."""
+        endpoint = await self.start()
+        try:
+            session = await endpoint.connect(host, port, timeout=timeout, given=given)
+        except (TransportError, OSError) as error:
+            raise from_transport(error, Location(host, port)) from error
+        if session.process_id == self.process:
+            return self._own()
+        return self.peers[session.process_id]
+
+    def _own(self) -> Peer:
+        """This process as a peer of its own."""
+        peer = self.peers.get(self.process)
+        if peer is None:
+            peer = self.peers[self.process] = Peer(self, self.process, None)
+            session = LoopbackSession(self, self._hello())
+            session.user = peer
+            peer.open(session)  # type: ignore[arg-type]  # the part of a session that a Peer uses
+        return peer
+
+    def live_peers(self) -> list[Peer]:
+        """The other processes that we have a session with."""
+        return [
+            peer
+            for peer in self.peers.values()
+            if peer.session is not None and peer.ended is None and peer.process != self.process
+        ]
+
+    def _drop(self, peer: Peer, error: DiscoroError) -> None:
+        if self.peers.get(peer.process) is peer:
+            del self.peers[peer.process]
+        self.inbound.peer_lost(peer)
+        self.requests.peer_lost(peer)
+        self.big.peer_lost(peer)
+        peer.lost(error)
+        if self.server is not None:
+            self.server.peer_lost(peer)
+
+    # --- the endpoint tells
+
+    def session_opened(self, session: Session) -> None:
+        """A process and we have a session now."""
+        peer = self.peers.get(session.process_id)
+        if peer is None:
+            peer = self.peers[session.process_id] = Peer(self, session.process_id, None)
+        session.user = peer
+        peer.open(session)
+        self.names.peer_opened(peer)
+        self.status.opened(peer)
+
+    def session_lost(self, session: Session, error: TransportError) -> None:
+        """The session is over."""
+        peer: Peer = session.user
+        unsent = [entry for entry in session.unacknowledged() if entry.kind == 1]
+        if unsent and not self._closing:
+            log.warning(
+                "%d messages to %s were not acknowledged before the session was lost: %s",
+                len(unsent),
+                peer.name or peer.process.hex()[:8],
+                error,
+            )
+        self._drop(peer, from_transport(error, self.location_of(peer.process, peer.hint)))
+        self.status.lost(peer)
+
+    def session_busy(self, session: Session, busy: bool) -> None:
+        """The process answers not, but its kernel does; or it is back."""
+        self.status.busy(session.user, busy)
+
+    def session_down(self, session: Session) -> None:
+        """The connection is gone; the endpoint tries to get it back."""
+        log.info("connection to %s lost, trying to resume", session.peer.name)
+
+    def session_up(self, session: Session) -> None:
+        """The connection is back; nothing was lost."""
+        log.info("connection to %s is back, nothing was lost", session.peer.name)
+
+    # --- the scheduler asks (scheduler.Elsewhere)
+
+    def published(self, kind: str, name: str, thing: Any) -> None:
+        """Something was registered here: from now on others may look for it."""
+        self.names.registered(kind, name, thing)
+        if not self.options.local and not self._closing:
+            self.task(self.publish(), "listen")
+
+    def withdrawn(self, kind: str, name: str) -> None:
+        """A registered name is gone; references to it live on."""
+
+    async def locate(
+        self, kind: str, name: str, location: Location | None, timeout: float | None
+    ) -> Any:
+        """Find elsewhere what is registered under a name; None after ``timeout`` seconds."""
+        return await self.names.locate(kind, name, location, timeout)
+
+    def monitor(self, watcher: Any, observed: Any) -> bool:
+        """Watch a coroutine of another process for one of ours; False if ``observed`` is no reference."""
+        if not isinstance(observed, RemoteCoro):
+            return False
+        if observed.outcome is not None:
+            watcher.put(self.scheduler.monitor_message(observed, observed.outcome))
+            return True
+        peer = observed.peer()
+        if peer.ended is not None:
+            watcher.put(self.scheduler.monitor_message(observed, None, peer.ended))
+        else:
+            peer.monitor(watcher, observed)
+        return True

@@ -1,0 +1,111 @@
+"""What a scheduler was told about the network: one frozen value, with the old names of its fields at the door.
+
+Where no secret is given, ``DISCORO_SECRET`` counts, else the one that the user's state folder keeps; and then only this
+machine is listened to.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from dataclasses import dataclass, field, replace
+
+from discoro.statefolder import StateFolder
+from discoro.transport.addresses import normal_host
+from discoro.transport.credentials import DEFAULT_CLUSTER, Credentials
+from discoro.transport.limits import Limits
+from discoro.transport.secret import Secret, generate
+from discoro.transport.tls import Certificate
+
+UDP_PORT = 51350
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The network options of one scheduler.
+
+    Attributes:
+        name: Name by which peers find it.
+        hosts: Addresses to bind, exactly these; empty: all with a secret, loopback without.
+        tcp_port: Port to listen on from the start; None: any, and only once something is published.
+        secret: The shared secret; None: see the module.
+        sockets: Listening sockets that somebody else opened.
+        role: "program", "server" or "parent".
+        local: Nobody asked for the network yet: registering a name does not open it.
+        outbound_only: Never listen (``--join``).
+        python: Version and implementation, which code must match.
+    """
+
+    name: str = ""
+    hosts: tuple[str, ...] = ()
+    udp_port: int = UDP_PORT
+    tcp_port: int | None = None
+    ext_ip_addr: str | None = None
+    dest_path: str | None = None
+    max_file_size: int | None = None
+    secret: Secret | None = field(default=None, repr=False)
+    certfile: str | None = None
+    keyfile: str | None = None
+    cluster: str = DEFAULT_CLUSTER
+    sockets: tuple[socket.socket, ...] = ()
+    role: str = "program"
+    local: bool = False
+    outbound_only: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def python(self) -> str:
+        """Version and implementation of this Python: code crosses only where they are equal."""
+        major, minor, _ = platform.python_version_tuple()
+        return f"{platform.python_implementation().lower()}-{major}.{minor}"
+
+    @property
+    def published(self) -> bool:
+        """Whether to listen from the start."""
+        return self.tcp_port is not None or bool(self.sockets) or self.outbound_only
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether somebody gave a secret, so that others can prove it."""
+        return self.secret is not None or bool(os.environ.get("DISCORO_SECRET"))
+
+    def credentials(self) -> Credentials:
+        """What we prove ourselves with. May take a while: run it in a thread."""
+        certificate = None
+        if self.certfile is not None:
+            certificate = Certificate.from_files(self.certfile, self.keyfile)
+        secret = self.secret or default_secret()
+        secret.prs  # noqa: B018  # stretch it here, not on the loop
+        return Credentials(secret, self.cluster, certificate)
+
+    def announced(self, host: str) -> str:
+        """The address that others are told for one that we listen on."""
+        if self.ext_ip_addr:
+            return normal_host(self.ext_ip_addr)
+        if host in ("0.0.0.0", "::", ""):
+            return _own_address()
+        return host
+
+    def but(self, **changes: object) -> Options:
+        """The same options with some changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # the names are the fields'
+
+
+def default_secret() -> Secret:
+    """The secret of the environment, else the user's own, generated when there is none."""
+    text = os.environ.get("DISCORO_SECRET")
+    if not text:
+        text, _ = StateFolder().make().secret(generate)
+    return Secret(text)
+
+
+def _own_address() -> str:
+    """The address of the interface that leads outwards, else loopback. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # A documentation address (RFC 5737): connecting a datagram socket only looks up the route.
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"

@@ -1,0 +1,33 @@
+"""discoro.run: one function from start to end, as ``asyncio.run`` does it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from discoro.schedulers import Scheduler
+
+_OPTIONS = [name for name in inspect.signature(Scheduler).parameters if name != "self"]
+
+
+def run(func: Callable[..., Any], *args: Any, **scheduler_options: Any) -> Any:
+    """Run ``func(*args)`` in a new scheduler; gives its result, or raises what it raised.
+
+    Args:
+        func: A generator function or a coroutine function; a parameter of it named ``coro`` gets its own Coro.
+        args: Its positional arguments; for keyword arguments use ``functools.partial``.
+        scheduler_options: Options of :class:`Scheduler`.
+
+    Raises:
+        TypeError: If an option is not one of the scheduler's.
+
+    What is left when it ends is cancelled. Ctrl-C terminates everything and raises KeyboardInterrupt.
+    """
+    unknown = sorted(set(scheduler_options) - set(_OPTIONS))
+    if unknown:
+        raise TypeError(
+            f"{unknown[0]!r} is not an option of Scheduler ({', '.join(_OPTIONS)}); "
+            "keyword arguments of the function go with it: run(functools.partial(func, key=value))"
+        )
+    return Scheduler(**scheduler_options).run(func, *args)

@@ -1,0 +1,233 @@
+"""Scheduler as users see it: coroutines of one process, and the network behind them.
+
+Composes :class:`discoro.scheduler.Scheduler` with a :class:`discoro.network.Network`; everything about coroutines is
+there, everything about other processes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from discoro import registry
+from discoro import scheduler as _local
+from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.network import Network
+from discoro.options import UDP_PORT, Options
+from discoro.scheduler import MonitorException
+from discoro.transport.addresses import Location
+from discoro.transport.credentials import DEFAULT_CLUSTER
+from discoro.transport.limits import Limits
+from discoro.transport.secret import Secret
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Uvloop's loop where there is one (not on Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return cast(asyncio.AbstractEventLoop, uvloop.new_event_loop())
+
+
+class Scheduler(_local.Scheduler):
+    """Runs coroutines, and knows other processes that do.
+
+    Use it as ``with Scheduler():`` in scripts (its loop runs in a thread), ``async with Scheduler():`` in asyncio
+    programs, or ``start()`` and ``close()`` by hand; ``discoro.run`` does all that for one function. A plain
+    ``Scheduler(...)`` becomes the default one.
+
+    Args:
+        udp_port: Discovery port, the same on all machines.
+        tcp_port: Listen on this port from the start; None: on any, once something is registered.
+        node: Address, or addresses, to bind; None: all when there is a secret, else loopback. ``host`` is the same.
+        ext_ip_addr: Address that others are told, for those behind NAT.
+        name: Name by which peers find this scheduler.
+        dest_path: Folder for files that others send; without it files are refused.
+        max_file_size: Longest such file, in bytes.
+        secret: Shared by all that may run code here; None: ``DISCORO_SECRET``, else this user's own on this machine.
+        certfile: Certificate (PEM) instead of one made for this process; with ``keyfile``.
+        cluster: Only schedulers of the same cluster meet.
+        max_mailbox: Messages that a mailbox holds at most; None: no limit.
+    """
+
+    __module__ = "discoro"
+
+    new_loop = staticmethod(_new_loop)
+
+    def __init__(
+        self,
+        udp_port: int = UDP_PORT,
+        tcp_port: int | None = None,
+        node: str | Sequence[str] | None = None,
+        ext_ip_addr: str | None = None,
+        name: str | None = None,
+        dest_path: str | None = None,
+        max_file_size: int | None = None,
+        secret: str | Secret | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        cluster: str = DEFAULT_CLUSTER,
+        *,
+        host: str | Sequence[str] | None = None,
+        max_mailbox: int | None = None,
+        sockets: Sequence[socket.socket] = (),
+        role: str = "program",
+        local: bool = False,
+        outbound_only: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        bound = node if host is None else host
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}"
+        options = Options(
+            name=self.name,
+            hosts=() if bound is None else (bound,) if isinstance(bound, str) else tuple(bound),
+            udp_port=udp_port or UDP_PORT,
+            tcp_port=tcp_port,
+            ext_ip_addr=ext_ip_addr,
+            dest_path=dest_path,
+            max_file_size=max_file_size,
+            secret=Secret(secret) if isinstance(secret, str) and secret else secret or None,
+            certfile=certfile,
+            keyfile=keyfile,
+            cluster=cluster,
+            sockets=tuple(sockets),
+            role=role,
+            local=local,
+            outbound_only=outbound_only,
+            limits=limits or Limits(),
+        )
+        super().__init__(max_mailbox=max_mailbox, coro_class=LocalCoro)
+        self.network = self.elsewhere = Network(self, options)
+        registry.enter(self.network)
+        self.options["network"] = options
+
+    def __repr__(self) -> str:
+        return f"<discoro.Scheduler {self.name} with {len(self.network.live_peers())} peers>"
+
+    # --- this process
+
+    @property
+    def location(self) -> Location:
+        """Where this scheduler is, with its id."""
+        return self.network.location
+
+    def counts(self) -> dict[str, int]:
+        """How many coroutines, computations, runs and peers there are."""
+        counts = {"coroutines": len(self.coros), "peers": len(self.network.live_peers())}
+        if self.network.server is not None:
+            counts.update(self.network.server.counts())
+        return counts
+
+    def monitor_message(
+        self, coro: Coro[Any], outcome: Any, error: BaseException | None = None
+    ) -> MonitorException:
+        """The message that a monitor of ``coro`` gets."""
+        info = outcome.to_info() if error is None else (type(error), error)
+        return MonitorException(coro, info)
+
+    # --- other processes
+
+    def peers(self) -> list[Location]:
+        """Where the processes are that this one has a session with."""
+        network = self.network
+        return [network.location_of(peer.process, peer.hint) for peer in network.live_peers()]
+
+    def peer_status(self, listener: Callable[..., Any] | Coro[Any], busy: bool = False) -> int:
+        """Tell ``listener`` of every peer that is here, comes or goes; looks for peers from now on.
+
+        Args:
+            listener: Called as ``listener(name, location, status)``, or a Coro that gets the three as a message;
+                status is 1 (here) or 0 (gone).
+            busy: Also tell ``"busy"``, and 1 when such a peer answers again.
+        """
+        network = self.network
+        network.call(lambda: network.status.add(listener, busy))
+        network.call(lambda: network.task(self._look_for_peers(), "look for peers"))
+        return 0
+
+    async def _look_for_peers(self) -> None:
+        await self.network.start()
+        await self.network.meeting.search(lambda: not self.network.status)
+
+    async def locate(self, name: str, timeout: float | None = None) -> Location | None:
+        """Where the peer scheduler of that name is; None after ``timeout`` seconds."""
+        if name == self.name:
+            return self.location
+        network = self.network
+        found: asyncio.Future[Location] = network.loop.create_future()
+
+        def look(peer_name: str, location: Location, status: int | str) -> None:
+            if peer_name == name and status == 1 and not found.done():
+                found.set_result(location)
+
+        await network.start()
+        network.status.add(look, busy=False)
+        searching = network.task(network.meeting.search(found.done), f"look for {name}")
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await found
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return None
+        finally:
+            searching.cancel()
+            network.status.remove(look)
+
+    async def peer(
+        self,
+        where: str | Location,
+        udp_port: int | None = None,
+        tcp_port: int | None = None,
+        timeout: float | None = 10.0,
+    ) -> int:
+        """Add a peer by hand; gives 0 once there is a session.
+
+        Args:
+            where: Host name or address, or a Location. The address given is the one that is dialled, and redialled.
+            udp_port: Ask that machine by UDP who is there, when no TCP port is known.
+            tcp_port: Port that the peer listens on.
+            timeout: Seconds to wait for an answer; None: without end.
+
+        Raises:
+            PeerUnreachable: If nobody answers there.
+            AuthenticationFailed: If the secret differs there.
+            TimeoutError: If there is no answer in time.
+        """
+        network = self.network
+        if isinstance(where, Location):
+            host, port = where.addr, tcp_port or where.port
+        else:
+            location = Location.parse(where, tcp_port or 0)
+            host, port = location.addr, location.port
+        async with asyncio.timeout(timeout):
+            if port:
+                await network.dial(host, port, None, given=True)
+                return 0
+            await self._ask_host(host, udp_port or network.options.udp_port)
+        return 0
+
+    async def _ask_host(self, host: str, udp_port: int) -> None:
+        network = self.network
+        before = {peer.process for peer in network.live_peers()}
+        await network.start()
+        while {peer.process for peer in network.live_peers()} <= before:
+            await network.meeting.ask_host(host, udp_port)
+            await asyncio.sleep(0.2)
+
+    async def ping(self, where: Location | RemoteCoro[Any], timeout: float | None = 2) -> int:
+        """Ask a peer for a sign of life: 0, or -1 when there is none in time."""
+        peer = await self.network.peer_at(where)
+        assert peer.session is not None
+        return 0 if await peer.session.ping(timeout) else -1
+
+
+AsynCoro = Scheduler
+registry.provide(Scheduler)
+
+__all__ = ["AsynCoro", "Coro", "Scheduler"]

@@ -1,0 +1,410 @@
+"""discoro_server: carries out what :mod:`discoro.hosting` decides. One per process that hosts computations.
+
+Setup brings code and files here and calls the client's function; every run entry becomes a coroutine; the end of a coroutine
+becomes an entry back. A run that ends in the turn in which it began is answered by its outcome alone; the others
+are told "started" at the end of that turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from discoro.bundle import Bundle
+from discoro.codeplace import code_space
+from discoro.codespace import CodeSpace
+from discoro.coro import LocalCoro
+from discoro.errors import (
+    ComputationClosed,
+    DiscoroError,
+    PythonMismatch,
+    RunRefused,
+    SetupFailed,
+    SetupRefused,
+)
+from discoro.excs import encode_exception
+from discoro.hosting import Hosted, Hosting
+from discoro.messages import (
+    Blob,
+    CloseComputation,
+    Done,
+    Message,
+    Offer,
+    PingComputation,
+    Ready,
+    Setup,
+    Wanted,
+)
+from discoro.outcomes import FAILED, RETURNED, encode_outcome
+from discoro.scheduler.outcome import Outcome, Returned
+from discoro.transport.frames import Kind
+from discoro.values import dumps, loads, loads_parts
+
+if TYPE_CHECKING:
+    from discoro.network import Network
+    from discoro.peer import Peer
+
+log = logging.getLogger("discoro.server")
+
+# A coroutine that was asked to end has so long before it is given up, in seconds.
+END_TIMEOUT = 10.0
+
+_REFUSED = 3
+
+
+async def discoro_server(name: str = "discoro_server", coro: Any = None) -> None:
+    """Host computations in this process until terminated.
+
+    Args:
+        name: Name under which the coroutine is registered; clients say ``Coro.locate("discoro_server", location)``.
+
+    Raises:
+        DiscoroError: If this process hosts computations already.
+    """
+    network = cast("Network", coro.scheduler.elsewhere)
+    if network.server is not None:
+        raise DiscoroError("this process hosts computations already: one discoro_server is enough")
+    server = network.server = Server(network)
+    coro.register(name)
+    coro.set_daemon()
+    try:
+        await coro.suspend()
+    finally:
+        network.server = None
+        await server.close()
+
+
+class Server:
+    """What hosts computations in one process."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        limits = network.limits
+        self._hosting = Hosting(max_runs=limits.max_runs, max_computations=limits.max_computations)
+        self._bundles: dict[bytes, bytes] = {}
+        self._spaces: dict[bytes, CodeSpace] = {}
+        self._contexts: dict[bytes, Context] = {}
+        # Runs that began in this turn: (peer, number) of those to be told.
+        self._begun: list[tuple[Peer, int]] = []
+        self._marked = False
+        self._draining = False
+        requests = network.requests
+        if not requests.answers(Offer):
+            requests.on(Offer, _to_server(network, "_offer"))
+            requests.on(Blob, _to_server(network, "_blob"))
+            requests.on(Setup, _to_server(network, "_setup"))
+            requests.on(CloseComputation, _to_server(network, "_close"))
+            requests.on(PingComputation, _to_server(network, "_ping"))
+
+    def counts(self) -> dict[str, int]:
+        """How many computations and runs there are."""
+        return self._hosting.counts()
+
+    def computations(self) -> list[Hosted]:
+        """The computations, for people to look at."""
+        return list(self._hosting)
+
+    # --- setup
+
+    def _offer(self, peer: Peer, offer: Offer) -> Message:
+        if self._draining:
+            raise SetupRefused("this server is about to end and takes no new computations")
+        ours = self._network.options.python
+        if offer.python != ours:
+            raise PythonMismatch(ours, offer.python)
+        files = tuple(
+            (str(name), int(size), bytes(sha), int(mode)) for name, size, sha, mode in offer.files
+        )
+        known = self._hosting.offer(
+            offer.computation,
+            peer.process,
+            offer.name,
+            offer.digest,
+            files,
+            offer.cleanup,
+        )
+        try:
+            if files:
+                self._network.files.check(files)
+            wanted = self._network.files.missing({sha: size for _, size, sha, _ in files})
+            if offer.bundle is not None:
+                self._bundles[offer.digest] = offer.bundle
+            elif offer.digest not in self._bundles and not known.handle:
+                wanted += self._network.files.missing({offer.digest: offer.size})
+        except DiscoroError:
+            if not known.handle:
+                self._hosting.forget(known)
+            raise
+        return Wanted(wanted)
+
+    async def _blob(self, peer: Peer, blob: Blob) -> Message:
+        self._hosting.find(blob.computation, peer.process)
+        await self._network.files.receive(peer, blob.digest, blob.size, blob.transfer)
+        return Done(1)
+
+    async def _setup(self, peer: Peer, setup: Setup) -> Message:
+        hosted = self._hosting.find(setup.computation, peer.process)
+        if hosted.handle:
+            return Ready(hosted.handle)
+        self._hosting.begin(hosted)
+        try:
+            await self._make_ready(hosted)
+            if setup.func is not None:
+                await self._call(hosted, setup.func, "setup")
+            return Ready(self._hosting.ready(hosted))
+        except BaseException:
+            for number in self._hosting.close(hosted):
+                self._terminate(number)
+            self._discard(hosted)
+            raise
+
+    async def _make_ready(self, hosted: Hosted) -> None:
+        data = self._bundles.pop(hosted.digest, None)
+        if data is None:
+            data = await self._network.files.read(hosted.digest)
+        bundle = Bundle.decode(data, hosted.computation)
+        if hosted.files:
+            await self._network.files.place(hosted.computation.hex(), hosted.name, hosted.files)
+        space = self._spaces[hosted.computation] = CodeSpace(
+            bundle, server=self._network.scheduler.name
+        )
+        context = self._network.scheduler.context.copy()
+        context.run(code_space.set, space)
+        self._contexts[hosted.computation] = context
+        context.copy().run(space.load)
+
+    async def _call(self, hosted: Hosted, call: bytes, when: str) -> None:
+        """Call the client's function: a plain one, or as a coroutine of the computation."""
+        func, args, kwargs = loads(call, self._spaces[hosted.computation])
+        name = f"{when} of {hosted.name}"
+        scheduler = self._network.scheduler
+        coro = LocalCoro._start(
+            scheduler, _called, (func, args, kwargs), {}, name=name, context=self._context(hosted)
+        )
+        scheduler.begin(coro)
+        try:
+            await coro
+        except DiscoroError:
+            raise
+        except Exception as error:
+            failed = SetupFailed(
+                f"{getattr(func, '__name__', func)}() raised at {when} of {hosted.name} at "
+                f"{self._network.scheduler.name}: {type(error).__name__}: {error}"
+            )
+            raise failed from error
+        finally:
+            if not coro.done():
+                coro.terminate()
+
+    def _context(self, hosted: Hosted) -> Context:
+        return self._contexts[hosted.computation].copy()
+
+    def _ping(self, peer: Peer, ping: PingComputation) -> Message:
+        try:
+            return Done(1 if self._hosting.find(ping.computation, peer.process).handle else 0)
+        except ComputationClosed:
+            return Done(0)
+
+    # --- run
+
+    def run(
+        self, peer: Peer, handle: int, detach: bool, number: int, data: bytes | memoryview
+    ) -> None:
+        """A run entry came in: start its coroutine."""
+        try:
+            hosted = self._hosting.for_run(handle, peer.process)
+            arguments = loads(data, self._spaces[hosted.computation])
+        except Exception as error:
+            self._refuse(peer, number, error)
+            return
+        self._start(peer, hosted, detach, number, arguments)
+
+    def run_big(
+        self,
+        peer: Peer,
+        handle: int,
+        detach: bool,
+        number: int,
+        head: bytes,
+        buffers: list[Any],
+    ) -> None:
+        """The same, for arguments that came beside the control connection."""
+        try:
+            hosted = self._hosting.for_run(handle, peer.process)
+            arguments = loads_parts(head, buffers, self._spaces[hosted.computation])
+        except Exception as error:
+            self._refuse(peer, number, error)
+            return
+        self._start(peer, hosted, detach, number, arguments)
+
+    def _start(
+        self, peer: Peer, hosted: Hosted, detach: bool, number: int, arguments: tuple[Any, ...]
+    ) -> None:
+        args, kwargs = arguments if len(arguments) == 2 else (arguments[0], {})
+        scheduler = self._network.scheduler
+        try:
+            coro = LocalCoro._start(
+                scheduler,
+                self._spaces[hosted.computation].entry,
+                args,
+                kwargs,
+                number=number,
+                name=hosted.name,
+                context=self._context(hosted),
+            )
+        except TypeError as error:
+            self._refuse(peer, number, RunRefused(f"{hosted.name}: {error}"))
+            return
+        except Exception as error:
+            self._refuse(peer, number, error)
+            return
+        self._hosting.started(hosted, number, detach)
+        coro.watch("run", partial(self._ended, peer))
+        scheduler.begin(coro)
+        self._begun.append((peer, number))
+        if not self._marked:
+            self._marked = True
+            scheduler.flush_later(self)
+
+    def _refuse(self, peer: Peer, number: int, error: Exception) -> None:
+        peer.post(Kind.OUTCOME, number, _REFUSED, encode_exception(error))
+
+    def flush(self) -> None:
+        """The turn ends: tell the starters of those that go on."""
+        self._marked = False
+        begun, self._begun = self._begun, []
+        for peer, number in begun:
+            if self._hosting.runs_of(number) is not None:
+                peer.post(Kind.STARTED, number, 1, b"")
+
+    def _ended(self, peer: Peer, coro: Any, outcome: Outcome) -> None:
+        """A run has ended: tell whoever started it, and remember it for later questions."""
+        number = coro.number
+        waiting = self._hosting.ended(number)
+        self._network.keep_outcome(number, outcome)
+        if peer.ended is None:
+            self._tell(peer, number, outcome)
+        if waiting is not None and waiting.computation in self._spaces:
+            self._network.task(self._finish_closing(waiting), f"close {waiting.name}")
+
+    def _tell(self, peer: Peer, number: int, outcome: Outcome) -> None:
+        if isinstance(outcome, Returned):
+            if self._network.big.wants(outcome.value):
+                self._network.big.post(peer, Kind.RESULT, number, 0, outcome.value)
+                return
+            try:
+                data = dumps(outcome.value)
+            except Exception as error:
+                error.add_note(f"{self._network.scheduler.name}: the result could not be sent")
+                peer.post(Kind.OUTCOME, number, FAILED, encode_exception(error))
+                return
+            if len(data) > self._network.limits.max_payload:
+                self._network.big.send_pickled(peer, Kind.RESULT, number, data)
+                return
+            peer.post(Kind.RESULT, number, 0, data)
+            return
+        code, payload = encode_outcome(outcome)
+        assert code != RETURNED
+        peer.post(Kind.OUTCOME, number, code, payload)
+
+    # --- close
+
+    async def _close(self, peer: Peer, close: CloseComputation) -> Message:
+        hosted = self._hosting.find(close.computation, peer.process)
+        numbers = self._hosting.close(hosted)
+        await self._end_runs(hosted, numbers)
+        try:
+            if close.func is not None:
+                await self._call(hosted, close.func, "close")
+        finally:
+            self._discard(hosted)
+        return Done(0)
+
+    async def _end_runs(self, hosted: Hosted, numbers: list[int]) -> None:
+        """Terminate coroutines and wait for their end; what does not end in time is given up and said."""
+        for number in numbers:
+            self._terminate(number)
+        coros = [self._network.scheduler.by_number.get(number) for number in numbers]
+        waiting = [coro for coro in coros if isinstance(coro, LocalCoro)]
+        if not waiting:
+            return
+        _, pending = await asyncio.wait(waiting, timeout=END_TIMEOUT)
+        for coro in pending:
+            log.error(
+                "%s was asked to end and did not within %s s; its computation is closed without it",
+                coro,
+                END_TIMEOUT,
+            )
+            self._hosting.ended(cast(Any, coro).number)
+
+    def _terminate(self, number: int) -> None:
+        coro = self._network.scheduler.by_number.get(number)
+        if coro is not None:
+            coro.terminate()
+
+    async def _finish_closing(self, hosted: Hosted) -> None:
+        self._discard(hosted)
+
+    def _discard(self, hosted: Hosted) -> None:
+        """Remove what a computation has here: its code, and its files where it asked for that."""
+        space = self._spaces.pop(hosted.computation, None)
+        self._contexts.pop(hosted.computation, None)
+        self._bundles.pop(hosted.digest, None)
+        self._hosting.forget(hosted)
+        if space is not None:
+            space.close()
+        if hosted.files:
+            self._network.files.release(hosted.computation.hex(), keep=not hosted.cleanup)
+
+    def peer_lost(self, peer: Peer) -> None:
+        """A client is gone: its coroutines end, save the detached, and its computations with them."""
+        gone, doomed = self._hosting.owner_lost(peer.process)
+        for number in doomed:
+            self._terminate(number)
+        for hosted in gone:
+            if not hosted.runs:
+                self._discard(hosted)
+
+    async def close(self) -> None:
+        """End everything that is hosted here."""
+        for hosted in list(self._hosting):
+            numbers = self._hosting.close(hosted)
+            await self._end_runs(hosted, numbers)
+            if hosted.computation in self._spaces:
+                self._discard(hosted)
+
+    # --- the end of the process
+
+    def drain(self) -> None:
+        """Take no new computations; those that are here go on."""
+        self._draining = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs here."""
+        return self._hosting.counts()["runs"] == 0
+
+
+async def _called(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function of any kind to its end."""
+    result = func(*args, **kwargs)
+    if inspect.isgenerator(result) or inspect.isawaitable(result):
+        return await LocalCoro(result)
+    return result
+
+
+def _to_server(network: Network, method: str) -> Any:
+    """A handler that finds the present server, or says that there is none."""
+
+    def handle(peer: Peer, message: Any) -> Any:
+        if network.server is None:
+            raise ComputationClosed(
+                f"{network.scheduler.name} hosts no computations: it runs no discoro_server"
+            )
+        return getattr(network.server, method)(peer, message)
+
+    return handle
