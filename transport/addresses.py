@@ -81,6 +81,9 @@ class Location:
         return location, (self.addr, self.port, self.name, self.id)
 
 
+Location.__module__ = "discoro"  # the name that users type
+
+
 def location(addr: str, port: int, name: str | None, id: bytes | None) -> Location:
     """Return a :class:`Location`; what a pickled one calls, in every version."""
     return Location(addr, port, name, id)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .addresses import is_loopback, normal_host
+
+_log = logging.getLogger("discoro.discovery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,14 @@ def _all_interfaces() -> list[Interface]:
     # Imported here: programs that never discover anything need none of it.
     import psutil
 
-    states = psutil.net_if_stats()
+    try:
+        states, named = psutil.net_if_stats(), psutil.net_if_addrs()
+    except OSError as error:
+        # Some sandboxes do not let us look; peers named by the user and the state folder remain.
+        _log.debug("! cannot list the network interfaces: %s", error)
+        return []
     found = []
-    for name, addresses in psutil.net_if_addrs().items():
+    for name, addresses in named.items():
         if name in states and not states[name].isup:
             continue
         for entry in addresses:
@@ -85,7 +94,14 @@ def _interface(
         index = 0  # gone since
     broadcast = ""
     if family == socket.AF_INET and netmask:
+        broadcast = _broadcast(address, netmask)
+    return Interface(name, family, normal_host(address), broadcast, index, normal_host(address))
+
+
+def _broadcast(address: str, netmask: str) -> str:
+    """Return the broadcast address, or nothing where there is none (point to point, or an odd mask)."""
+    with contextlib.suppress(ValueError):
         network = ipaddress.IPv4Network(f"{address}/{netmask}", strict=False)
         if network.prefixlen < 31:
-            broadcast = str(network.broadcast_address)
-    return Interface(name, family, normal_host(address), broadcast, index, normal_host(address))
+            return str(network.broadcast_address)
+    return ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
+from discoro.transport.errors import AuthenticationFailed, Busy
+from discoro.transport.handshake import ClientHandshake, ServerHandshake
 from discoro.transport.limits import Limits
 from discoro.transport.throttle import Bucket, Throttle
 from hypothesis import given, settings
@@ -211,3 +214,55 @@ def test_a_clock_that_stands_still_or_goes_back_gives_no_tokens() -> None:
     bucket.take(100.0)
 
     assert bucket.wait(99.0) == bucket.wait(100.0) == pytest.approx(1.0)
+
+
+def shake(throttle: Throttle, source: str, prs: bytes, now: float) -> ClientHandshake:
+    """One handshake with a server that uses the throttle as the endpoint does."""
+    client = ClientHandshake(prs, b"f" * 32, "default", os.urandom, now)
+    server = ServerHandshake(
+        *(b"p" * 32, b"f" * 32, "default", os.urandom, now),
+        admit=lambda: throttle.admit(source, now),
+    )
+    if throttle.connected(source, now) is not None:
+        server.refuse_busy(1.0)
+    for _ in range(2):
+        server.receive_data(client.data_to_send())
+        client.receive_data(server.data_to_send())
+        if client.failed is not None:
+            break
+    if server.done is not None:
+        throttle.succeeded(source)
+    elif isinstance(server.failed, AuthenticationFailed):
+        throttle.failed(source, now)
+    throttle.disconnected(source)
+    return client
+
+
+def test_a_thousand_guesses_get_five_answers_and_who_knows_the_secret_gets_in_elsewhere() -> None:
+    throttle = Throttle()
+
+    ends = [type(shake(throttle, "10.0.0.1", b"q" * 32, 0.0).failed) for _ in range(1_000)]
+
+    assert ends.count(AuthenticationFailed) == 5
+    assert ends.count(Busy) == 995
+    assert shake(throttle, "10.0.0.2", b"p" * 32, 0.0).done is not None
+
+
+def test_a_botnet_does_not_keep_out_who_was_here_before() -> None:
+    throttle = Throttle()
+    assert shake(throttle, "10.9.9.9", b"p" * 32, 0.0).done is not None
+    for n in range(500):
+        shake(throttle, host(n), b"q" * 32, n / 1000)
+    assert isinstance(shake(throttle, host(600), b"p" * 32, 0.5).failed, Busy)
+
+    assert shake(throttle, "10.9.9.9", b"p" * 32, 0.5).done is not None
+
+
+def test_who_waits_as_told_gets_in_once_the_guessing_is_over() -> None:
+    throttle = Throttle()
+    for n in range(500):
+        shake(throttle, host(n), b"q" * 32, 0.0)
+    client = shake(throttle, "10.9.9.9", b"p" * 32, 0.0)
+    assert isinstance(client.failed, Busy)
+
+    assert shake(throttle, "10.9.9.9", b"p" * 32, client.failed.retry_in).done is not None
