@@ -128,6 +128,10 @@ class CodePickler(pickle.Pickler):
         is_enum = constructor is cloud._make_skeleton_enum
         if not is_enum:
             args[3]["__qualname__"] = cls.__qualname__
+            if "__slots__" in vars(cls):
+                slots = cls.__slots__
+                args[3]["__slots__"] = (slots,) if isinstance(slots, str) else tuple(slots)
+                state = _without_slots(cls, state[0]), state[1]
             if issubclass(cls, tuple):
                 # typing.NamedTuple is no class and would make its fields again, from nothing.
                 args = (*args[:2], cls.__bases__, *args[3:])
@@ -180,6 +184,16 @@ _SINGLETONS: dict[type, Any] = {
     type(Ellipsis): Ellipsis,
     type(NotImplemented): NotImplemented,
 }
+
+
+def _without_slots(cls: type, attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes without those that the class makes from its slots (also mangled ones)."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name != "__slots__"
+        and not (isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls)
+    }
 
 
 def _content(cell: types.CellType) -> Any:
