@@ -6,8 +6,9 @@
       ComputationError         something about a computation
         NotPicklable           a value cannot be sent (also a TypeError)
         MissingCode            a server lacks a module that the code needs
-        PythonMismatch         code cannot cross between these two Pythons
+        PythonMismatch         code cannot cross between these two Pythons (also a VersionMismatch)
         SetupRefused           this code will not be taken: a file, a name, its bytes
+      VersionMismatch          two versions that cannot do this together
       UndecodableValue         a value arrived that this process cannot decode
       RemoteError              the user's code failed there, with an exception that cannot travel
 """
@@ -63,7 +64,19 @@ class MissingCode(ComputationError):
         self.modules = tuple(modules)
 
 
-class PythonMismatch(ComputationError):
+class VersionMismatch(DiscoroError):
+    """The two ends run versions that cannot do this together.
+
+    Attributes:
+        ours: Version here.
+        theirs: Version there.
+    """
+
+    ours: str
+    theirs: str
+
+
+class PythonMismatch(ComputationError, VersionMismatch):
     """Code cannot cross between these two Pythons; nothing of it has been loaded.
 
     Attributes:

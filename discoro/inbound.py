@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from discoro.codeplace import names_for
 from discoro.errors import ComputationClosed, MessageRefused, NoSuchCoro
-from discoro.excs import decode_exception, encode_exception
 from discoro.outcomes import FAILED, REFUSED, TERMINATED, decode_outcome, encode_outcome, failed
 from discoro.peer import OVERHEAD
+from discoro.scheduler import Coro as LocalCoro
 from discoro.scheduler import Mark
 from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.transport.frames import KINDS, Kind
 from discoro.transport.lanes import InLane
-from discoro.values import loads
+from discoro.values import decode_exception, encode_exception, loads
 
 if TYPE_CHECKING:
     from discoro.network import Network
     from discoro.peer import Peer
-    from discoro.scheduler import Coro as LocalCoro
     from discoro.transport.session import Session
 
 log = logging.getLogger("discoro.inbound")
@@ -187,7 +186,8 @@ class Inbound:
         holders = self._holders.get(target)
         if holders is None:
             self._holders[target] = {peer}
-            receiver.watch("lanes", self._receiver_ended)
+            if isinstance(receiver, LocalCoro):
+                receiver.watch("lanes", self._receiver_ended)
         else:
             holders.add(peer)
         return taking
@@ -202,6 +202,11 @@ class Inbound:
 
     def peer_lost(self, peer: Peer) -> None:
         """Give back what the lanes of a peer were granted."""
+        for observed, watcher in peer.watchers:
+            coro = self._coro(observed)
+            if coro is not None:
+                coro.unwatch((peer, watcher))
+        peer.watchers.clear()
         for target, taking in peer.taking.items():
             taking.lane.close()
             holders = self._holders.get(target)
@@ -276,8 +281,9 @@ class Inbound:
         error = decode_exception(payloads[0]) if source else None
         session.user.receipt_came(target, error)
 
-    def _coro(self, number: int) -> LocalCoro | None:
-        return self._by_number.get(number)
+    def _coro(self, number: int) -> LocalCoro[Any] | None:
+        found = self._by_number.get(number)
+        return found if isinstance(found, LocalCoro) else None
 
     def on_terminate(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
         """Cancel a coroutine here, also one whose arguments are still on their way."""
@@ -312,11 +318,11 @@ class Inbound:
         """Tell ``watcher`` at ``peer`` when ``observed``, here, ends: once, also when it has ended."""
         coro = self._coro(observed)
         if coro is not None:
-            if peer.monitors_here >= self._network.limits.max_monitors:
+            if len(peer.watchers) >= self._network.limits.max_monitors:
+                log.warning("%s has too many monitors here: one more was refused", peer.name)
                 peer.no_such(watcher, observed)
-                log.warning("%s has too many monitors here, one more was refused", peer.name)
                 return
-            peer.monitors_here += 1
+            peer.watchers.add((observed, watcher))
             coro.watch((peer, watcher), partial(self._observed_ended, peer, watcher))
             return
         outcome = self._network.ended(observed)
@@ -326,15 +332,16 @@ class Inbound:
             peer.send_down(watcher, observed, *encode_outcome(outcome))
 
     def _observed_ended(self, peer: Peer, watcher: int, coro: Any, outcome: Outcome) -> None:
-        peer.monitors_here -= 1
+        peer.watchers.discard((coro.number, watcher))
         if peer.ended is None:
             peer.send_down(watcher, coro.number, *encode_outcome(outcome))
 
     def on_demonitor(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
         """A coroutine there does not want to know any more."""
         coro = self._coro(target)
-        if coro is not None and coro.unwatch((session.user, source)):
-            session.user.monitors_here -= 1
+        session.user.watchers.discard((target, source))
+        if coro is not None:
+            coro.unwatch((session.user, source))
 
     def on_down(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
         """What a coroutine here monitors has ended."""

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from discoro.big import BigMessages
@@ -25,8 +26,10 @@ from discoro.names import Names
 from discoro.options import Options
 from discoro.outcomes import KeptOutcomes
 from discoro.peer import Peer
+from discoro.reachable import Reachable
 from discoro.remotechannel import RemoteChannel
 from discoro.requests import Requests
+from discoro.scheduler import MonitorException
 from discoro.status import PeerStatus
 from discoro.transport.addresses import Location, listen_hosts
 from discoro.transport.endpoint import Endpoint
@@ -77,6 +80,8 @@ class Network:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions = 0
         self._closing = False
+        self._end_watchers: dict[tuple[RemoteCoro[Any], Any], EndWatcher] = {}
+        Reachable(self)
 
     # --- threads
 
@@ -416,12 +421,54 @@ class Network:
         """Watch a coroutine of another process for one of ours; False if ``observed`` is no reference."""
         if not isinstance(observed, RemoteCoro):
             return False
+        self._watch_remote(observed, watcher)
+        return True
+
+    def watch_for(self, watcher: Any, observed: Any) -> None:
+        """Let ``watcher``, a coroutine of ours, get one message when ``observed``, here or elsewhere, ends."""
+        if not self.monitor(watcher, observed):
+            observed.watch(("monitor", watcher), partial(_tell_monitor, watcher))
+
+    def _watch_remote(self, observed: RemoteCoro[Any], watcher: Any) -> None:
         if observed.outcome is not None:
-            watcher.put(self.scheduler.monitor_message(observed, observed.outcome))
-            return True
+            watcher.put(MonitorException(observed, observed.outcome.to_info()))
+            return
         peer = observed.peer()
         if peer.ended is not None:
-            watcher.put(self.scheduler.monitor_message(observed, None, peer.ended))
+            watcher.put(MonitorException(observed, (type(peer.ended), peer.ended)))
         else:
             peer.monitor(watcher, observed)
-        return True
+
+    def when_ended(
+        self, observed: RemoteCoro[Any], key: Any, callback: Callable[[RemoteCoro[Any]], object]
+    ) -> None:
+        """Call ``callback(observed)`` once when a coroutine of another process ends, however it does."""
+        watcher = EndWatcher(self.scheduler.next_number(), observed, callback)
+        self._end_watchers[observed, key] = watcher
+        self._watch_remote(observed, watcher)
+
+    def forget_end(self, observed: RemoteCoro[Any], key: Any) -> None:
+        """Take :meth:`when_ended` back."""
+        watcher = self._end_watchers.pop((observed, key), None)
+        peer = self.peers.get(observed.process)
+        if watcher is not None and peer is not None:
+            peer.demonitor(watcher, observed)
+
+
+class EndWatcher:
+    """Stands where a monitoring coroutine would, for a callback."""
+
+    def __init__(
+        self, number: int, observed: RemoteCoro[Any], callback: Callable[[RemoteCoro[Any]], object]
+    ) -> None:
+        self.number = number
+        self._observed = observed
+        self._callback = callback
+
+    def put(self, message: MonitorException) -> None:
+        """It has ended."""
+        self._callback(self._observed)
+
+
+def _tell_monitor(watcher: Any, coro: Any, outcome: Outcome) -> None:
+    watcher.put(MonitorException(coro, outcome.to_info()))

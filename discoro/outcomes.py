@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from discoro.errors import NoSuchCoro
-from discoro.excs import decode_exception, encode_exception
 from discoro.scheduler.outcome import Failed, Outcome, Returned, Stopped
-from discoro.values import dumps, loads
+from discoro.values import decode_exception, dumps, encode_exception, loads
 
 RETURNED, FAILED, TERMINATED, REFUSED, NO_SUCH = range(5)
 

@@ -12,14 +12,13 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from discoro.errors import MailboxFull, NoSuchCoro, PeerLost
-from discoro.excs import encode_exception
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
 from discoro.transport.errors import LaneFull
 from discoro.transport.frames import Kind
 from discoro.transport.lanes import OutLane
-from discoro.values import dumps
+from discoro.values import dumps, encode_exception
 
 if TYPE_CHECKING:
     from discoro.coro import Coro, RemoteCoro
@@ -61,7 +60,8 @@ class Peer:
         self.taking: dict[int, Taking] = {}
         # (receiver here, sender there) -> entries that must come after a big message on its way.
         self.held: dict[tuple[int, int], list[Any]] = {}
-        self.monitors_here = 0
+        # (observed here, watcher there): whom we owe a word at the end.
+        self.watchers: set[tuple[int, int]] = set()
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lanes: dict[int, OutLane] = {}
         self._early: list[tuple[int, int, int, bytes]] = []
@@ -308,9 +308,15 @@ class Peer:
 
     def monitor(self, watcher: Any, observed: RemoteCoro[Any]) -> None:
         """Let a coroutine here get one message when ``observed``, there, ends."""
-        key = (observed.number, self.network.scheduler.export(watcher))
+        key = (observed.number, watcher.number)
         self.watched[key] = (watcher, observed)
         self.post(Kind.MONITOR, *key, b"")
+
+    def demonitor(self, watcher: Any, observed: RemoteCoro[Any]) -> None:
+        """Take :meth:`monitor` back; a message that is on its way is dropped."""
+        key = (observed.number, watcher.number)
+        if self.watched.pop(key, None) is not None:
+            self.post(Kind.DEMONITOR, *key, b"")
 
     def down_came(
         self, watcher: int, observed: int, code: int, payload: bytes | memoryview

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from discoro import messages
 from discoro.errors import DiscoroError
-from discoro.excs import decode_exception, encode_exception
 from discoro.messages import Message
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
+from discoro.values import decode_exception, encode_exception
 
 if TYPE_CHECKING:
     from discoro.peer import Peer

@@ -17,7 +17,6 @@ from discoro import scheduler as _local
 from discoro.coro import Coro, LocalCoro, RemoteCoro
 from discoro.network import Network
 from discoro.options import UDP_PORT, Options
-from discoro.scheduler import MonitorException
 from discoro.transport.addresses import Location
 from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.transport.limits import Limits
@@ -121,13 +120,6 @@ class Scheduler(_local.Scheduler):
         if self.network.server is not None:
             counts.update(self.network.server.counts())
         return counts
-
-    def monitor_message(
-        self, coro: Coro[Any], outcome: Any, error: BaseException | None = None
-    ) -> MonitorException:
-        """The message that a monitor of ``coro`` gets."""
-        info = outcome.to_info() if error is None else (type(error), error)
-        return MonitorException(coro, info)
 
     # --- other processes
 

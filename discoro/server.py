@@ -26,7 +26,6 @@ from discoro.errors import (
     SetupFailed,
     SetupRefused,
 )
-from discoro.excs import encode_exception
 from discoro.hosting import Hosted, Hosting
 from discoro.messages import (
     Blob,
@@ -42,7 +41,7 @@ from discoro.messages import (
 from discoro.outcomes import FAILED, RETURNED, encode_outcome
 from discoro.scheduler.outcome import Outcome, Returned
 from discoro.transport.frames import Kind
-from discoro.values import dumps, loads, loads_parts
+from discoro.values import dumps, encode_exception, loads, loads_parts
 
 if TYPE_CHECKING:
     from discoro.network import Network

@@ -22,7 +22,7 @@ PURE = {
     "scheduler": {"errors", "outcome", "mailbox", "driver"},
     "transport": {
         *("errors", "limits", "addresses", "frames", "codec", "paths", "backoff", "delivery"),
-        *("lanes", "session", "handshake", "secret", "throttle", "beacon", "hints", "transfer"),
+        *("lanes", "session", "handshake", "proofs", "secret", "throttle", "beacon", "hints", "transfer"),
     },
     "discoro": {"messages", "bundle", "hosting", "errors"},
 }
