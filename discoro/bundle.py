@@ -31,6 +31,8 @@ from typing import Any
 import msgpack
 
 FORMAT = 1
+#: Stands for the file that a package without ``__init__.py`` does not have.
+NAMESPACE = "<namespace>"
 _MOST_BYTES = 1 << 30
 
 

@@ -27,12 +27,19 @@ from typing import Any
 import cloudpickle.cloudpickle as cloud
 
 from discoro import loading, shipped
-from discoro.bundle import Bundle, Requirement
+from discoro.bundle import NAMESPACE, Bundle, Requirement
 from discoro.codeerrors import ComputationError, MissingCode, PythonMismatch
 from discoro.loading import PYTHON, Receiver, attribute
 from discoro.modulefiles import distribution_of
 from discoro.privatenames import package_of, private_file, split
-from discoro.shippedimport import PrivateFinder, Shelved, closed, make_import, show_source
+from discoro.shippedimport import (
+    PrivateFinder,
+    Shelved,
+    closed,
+    importlib_for,
+    make_import,
+    show_source,
+)
 from discoro.unpickling import loads
 
 _FINDER = PrivateFinder(shipped.spaces)
@@ -79,7 +86,8 @@ class CodeSpace(Receiver):
         self._loading = False
         self._cache: dict[tuple[str, str], Any] = {}
         self.builtins = dict(vars(builtins))
-        self.builtins["__import__"] = make_import(self, lambda: self.closed)
+        self._importlib = importlib_for(self)
+        self.builtins["__import__"] = make_import(self, self._importlib, lambda: self.closed)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -141,7 +149,7 @@ class CodeSpace(Receiver):
             in_folder = item.name.partition(".")[0] in real
             path = private_file(self.key, item.path, self._folder if in_folder else "")
             self._shelved[item.name] = Shelved(item.name, item.is_package, path, item.source)
-            if in_folder:
+            if in_folder and not path.endswith(NAMESPACE):
                 _write(path, item.source, 0o600)
         for data in self.bundle.data:
             _write(private_file(self.key, data.path, self._folder), data.content, data.mode)
@@ -174,10 +182,14 @@ class CodeSpace(Receiver):
         parts = split(module)
         if module == loading.__name__ or (parts is not None and parts[0] != self.key):
             return super().find_class(module, name)
-        found = attribute(loading.import_module(module, receiver=self), name)
+        found = attribute(self.imported(module), name)
         if isinstance(found, type):
             self._cache[module, name] = found
         return found
+
+    def imported(self, name: str) -> types.ModuleType:
+        """Return the module that arrives under this name; importlib is one that knows ours."""
+        return self._importlib if name == "importlib" else super().imported(name)
 
     def module(self, name: str) -> types.ModuleType:
         """Import a module by the name that is known here."""
@@ -263,7 +275,7 @@ class CodeSpace(Receiver):
 
     def named(self, module: str, name: str) -> Any:
         """Return our own object of this plain module and qualified name."""
-        return attribute(loading.import_module(self.private(module), receiver=self), name)
+        return attribute(self.imported(self.private(module)), name)
 
     # shippedimport.Space; see there.
 

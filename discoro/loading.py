@@ -66,6 +66,11 @@ class Receiver:
             found = self.module(known)
         return attribute(found, name) if "." in name else getattr(found, name)
 
+    def imported(self, name: str) -> types.ModuleType:
+        """Return the module that arrives under this name."""
+        known = self.translate(name)
+        return sys.modules.get(known) or self.module(known)
+
     def module(self, name: str) -> types.ModuleType:
         """Import a module by the name that is known here."""
         return importlib.import_module(name)
@@ -139,8 +144,7 @@ def value_globals(name: str, package: str | None, receiver: Receiver = HOME) -> 
 
 def import_module(name: str, receiver: Receiver = HOME) -> types.ModuleType:
     """Return the module of this name."""
-    known = receiver.translate(name)
-    return sys.modules.get(known) or receiver.module(known)
+    return receiver.imported(name)
 
 
 def make_module(name: str, values: dict[str, Any], receiver: Receiver = HOME) -> types.ModuleType:

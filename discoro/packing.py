@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from discoro.bundle import DataFile, ModuleSource
+from discoro.bundle import NAMESPACE, DataFile, ModuleSource
 from discoro.codeerrors import SetupRefused
 from discoro.importscan import Import, imports_of_source
 from discoro.modulefiles import ModuleFile, Origin, find, source_of
@@ -116,7 +116,7 @@ class ModuleShelf:
                 )
             return
         source = source_of(found.name, found.path) if found.path else b""
-        path = found.path or os.path.join(found.folders[0], "__init__.py")
+        path = found.path or os.path.join(found.folders[0], NAMESPACE)
         source = source or b""
         self._modules[found.name] = ModuleSource(
             found.name, found.is_package, path, source, at_setup

@@ -121,10 +121,11 @@ def closed(name: str) -> str:
     return f"cannot import {name!r}: its computation is closed"
 
 
-def make_import(space: Space, is_closed: Callable[[], bool]) -> Callable[..., Any]:
-    """Return the ``__import__`` of a code space."""
+def make_import(
+    space: Space, stand_in: types.ModuleType, is_closed: Callable[[], bool]
+) -> Callable[..., Any]:
+    """Return the ``__import__`` of a code space; ``stand_in`` is what it takes for importlib."""
     real = builtins.__import__
-    stand_in = _importlib_for(space)
 
     def __import__(
         name: str,
@@ -165,7 +166,7 @@ def translated(error: ModuleNotFoundError, space: Space) -> ModuleNotFoundError:
     return ModuleNotFoundError(text, name=parts[1], path=error.path)
 
 
-def _importlib_for(space: Space) -> types.ModuleType:
+def importlib_for(space: Space) -> types.ModuleType:
     """Return an ``importlib`` for shipped code, whose ``import_module`` knows shipped modules."""
     made = types.ModuleType("importlib", importlib.__doc__)
     vars(made).update(vars(importlib))

@@ -28,8 +28,8 @@ total = 0
 
 @dataclasses.dataclass
 class Point:
-    x: "int"
-    y: "Point | None" = None
+    x: int
+    y: Point | None = None
     kind: typing.ClassVar[int] = 41
 
     def sum(self) -> int:
@@ -58,7 +58,7 @@ class Derived(Base):
         return MARK
 
     @classmethod
-    def made(cls) -> "Derived":
+    def made(cls) -> Derived:
         return cls()
 
     @property
@@ -82,7 +82,7 @@ class Color(enum.Enum):
     RED = 1
     BLUE = 2
 
-    def other(self) -> "Color":
+    def other(self) -> Color:
         return Color.BLUE if self is Color.RED else Color.RED
 
 
@@ -249,7 +249,10 @@ def check_values(remote) -> None:
     assert remote("main") == mark
     assert remote("typed").value == 3
     for one, other in (
-        (remote("source"), (inspect.getsource(factorial.__wrapped__), inspect.getsource(helper.read))),
+        (
+            remote("source"),
+            (inspect.getsource(factorial.__wrapped__), inspect.getsource(helper.read)),
+        ),
         (remote("class source"), (inspect.getsource(Color), inspect.getsource(Thing))),
     ):
         assert one == other, (one, other)
