@@ -115,8 +115,8 @@ class Scheduler(_local.Scheduler):
         return self.network.location
 
     def counts(self) -> dict[str, int]:
-        """How many coroutines, computations, runs and peers there are."""
-        counts = {"coroutines": len(self.coros), "peers": len(self.network.live_peers())}
+        """How many coroutines (daemons left out), computations, runs and peers there are."""
+        counts = {"coroutines": len(self.waited_for()), "peers": len(self.network.live_peers())}
         if self.network.server is not None:
             counts.update(self.network.server.counts())
         return counts
