@@ -18,9 +18,10 @@ from .errors import (
     Terminated,
     WrongThread,
 )
+from .life import Elsewhere
 from .mailbox import Mailbox, Mark
 from .outcome import Failed, MonitorException, Outcome, Returned, Stopped
-from .scheduler import Elsewhere, Scheduler
+from .scheduler import Scheduler
 from .sync import Condition, Event, Lock, RLock, Semaphore
 from .threads import to_thread
 

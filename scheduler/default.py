@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 from .errors import SchedulerConflict
 
 if TYPE_CHECKING:
-    from .scheduler import Scheduler
+    from .life import Life
 
-S = TypeVar("S", bound="Scheduler")
+S = TypeVar("S", bound="Life")
 
-HERE: ContextVar[Scheduler | None] = ContextVar("discoro_scheduler", default=None)
+HERE: ContextVar[Life | None] = ContextVar("discoro_scheduler", default=None)
 """The scheduler of the coroutine that this code, task or thread works for."""
 
 
@@ -30,9 +30,9 @@ class _Known:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.open: list[Scheduler] = []
-        self.plain: list[Scheduler] = []
-        self.default: Scheduler | None = None
+        self.open: list[Life] = []
+        self.plain: list[Life] = []
+        self.default: Life | None = None
         # Held while the default one starts, which takes `lock` in another thread.
         self.starting = threading.Lock()
 
@@ -50,13 +50,13 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def constructed(scheduler: Scheduler) -> None:
+def constructed(scheduler: Life) -> None:
     """Note a scheduler that may be meant as the default one."""
     with _known.lock:
         _known.plain.append(scheduler)
 
 
-def opened(scheduler: Scheduler) -> None:
+def opened(scheduler: Life) -> None:
     """Note that a scheduler runs; it is the innermost one now, unless it is the default."""
     with _known.lock:
         if scheduler in _known.plain:
@@ -64,7 +64,7 @@ def opened(scheduler: Scheduler) -> None:
         _known.open.append(scheduler)
 
 
-def closed(scheduler: Scheduler) -> None:
+def closed(scheduler: Life) -> None:
     """Forget a scheduler."""
     with _known.lock:
         for known in (_known.plain, _known.open):
@@ -86,17 +86,17 @@ def current(cls: type[S]) -> S:
     return found  # type: ignore[return-value]
 
 
-def innermost() -> Scheduler | None:
+def innermost() -> Life | None:
     """Return the open scheduler that a call means, if there is one; starts nothing."""
     return _of_here() or _innermost()
 
 
-def _of_here() -> Scheduler | None:
+def _of_here() -> Life | None:
     here = HERE.get()
     return here if here is not None and here in _known.open else None
 
 
-def _innermost() -> Scheduler | None:
+def _innermost() -> Life | None:
     with _known.lock:
         candidates = [s for s in _known.open if s is not _known.default]
     try:
@@ -109,7 +109,7 @@ def _innermost() -> Scheduler | None:
     return candidates[-1] if candidates else None
 
 
-def _default(cls: type[Scheduler]) -> Scheduler:
+def _default(cls: type[Life]) -> Life:
     known = _known
     with known.starting:
         with known.lock:

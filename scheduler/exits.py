@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .threads import Pool
 
 if TYPE_CHECKING:
-    from .coro import Coro
-    from .scheduler import Scheduler
+    from .life import Life
 
 T = TypeVar("T")
 
@@ -36,21 +35,11 @@ STILL = 3.0
 INTERRUPT_LIMIT = 1.0
 """Seconds after Ctrl-C at which we stop waiting for anything."""
 
-_running: list[Scheduler] = []
+_running: list[Life] = []
 _hooked = False
 
 
-def where(coro: Coro[Any]) -> str:
-    """Return in words what a coroutine does: its state, and the line of the user's code."""
-    frames = coro.get_stack()
-    text = coro._describe()
-    if frames:
-        frame = frames[-1]
-        text += f", at {frame.f_code.co_filename}:{frame.f_lineno}"
-    return text
-
-
-def run_loop(scheduler: Scheduler, main: Coroutine[Any, Any, T]) -> T:
+def run_loop(scheduler: Life, main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` on a new loop in this thread and leave nothing of the loop behind."""
     if asyncio._get_running_loop() is not None:
         main.close()
@@ -89,7 +78,7 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @contextmanager
-def catch_interrupt(scheduler: Scheduler) -> Iterator[None]:
+def catch_interrupt(scheduler: Life) -> Iterator[None]:
     """Take Ctrl-C while the scheduler's loop runs in this, the main, thread."""
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
@@ -115,7 +104,7 @@ def catch_interrupt(scheduler: Scheduler) -> Iterator[None]:
 # -- a loop in a thread -----------------------------------------------------------------------------
 
 
-def start_thread(scheduler: Scheduler) -> None:
+def start_thread(scheduler: Life) -> None:
     """Run the scheduler's loop in a thread; returns when it is open, raises what hindered that."""
     global _hooked
     opened: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -132,7 +121,7 @@ def start_thread(scheduler: Scheduler) -> None:
         hook(_at_exit)
 
 
-def _thread_main(scheduler: Scheduler, opened: concurrent.futures.Future[None]) -> None:
+def _thread_main(scheduler: Life, opened: concurrent.futures.Future[None]) -> None:
     try:
         run_loop(scheduler, scheduler.live(opened))
     except BaseException as error:
@@ -141,7 +130,7 @@ def _thread_main(scheduler: Scheduler, opened: concurrent.futures.Future[None]) 
         opened.set_exception(error)
 
 
-def close_thread(scheduler: Scheduler, *, wait: bool) -> None:
+def close_thread(scheduler: Life, *, wait: bool) -> None:
     """Close a scheduler whose loop runs in another thread, and wait for that.
 
     Ctrl-C meanwhile terminates everything, and is raised again.
@@ -158,7 +147,7 @@ def close_thread(scheduler: Scheduler, *, wait: bool) -> None:
         _forget(scheduler)
 
 
-def interrupt_thread(scheduler: Scheduler) -> None:
+def interrupt_thread(scheduler: Life) -> None:
     """Terminate everything of a scheduler whose loop runs in another thread, within a second."""
     if _alive(scheduler):
         scheduler.interrupted = True
@@ -168,16 +157,16 @@ def interrupt_thread(scheduler: Scheduler) -> None:
     _forget(scheduler)
 
 
-def _alive(scheduler: Scheduler) -> bool:
+def _alive(scheduler: Life) -> bool:
     return scheduler.is_open and scheduler.thread is not None and scheduler.thread.is_alive()
 
 
-def _forget(scheduler: Scheduler) -> None:
+def _forget(scheduler: Life) -> None:
     if scheduler in _running:
         _running.remove(scheduler)
 
 
-def _join(scheduler: Scheduler) -> None:
+def _join(scheduler: Life) -> None:
     """Wait for the thread; say for whom, when nothing has moved for a while."""
     thread = scheduler.thread
     assert thread is not None
@@ -191,11 +180,11 @@ def _join(scheduler: Scheduler) -> None:
             _say_for_whom(scheduler)
 
 
-def _say_for_whom(scheduler: Scheduler) -> None:
+def _say_for_whom(scheduler: Life) -> None:
     waited = scheduler.waited_for()
     if not waited:
         return
-    lines = [f"  {coro.name}: {where(coro)}" for coro in waited[:10]]
+    lines = [f"  {coro.name}: {coro.where()}" for coro in waited[:10]]
     if len(waited) > 10:
         lines.append(f"  and {len(waited) - 10} more")
     text = "\n".join(lines)

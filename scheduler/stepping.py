@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop, current_task
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
+from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -19,7 +19,7 @@ from .errors import SchedulerClosed, WrongThread
 from .waits import ENDED, HANDED, READY, RUNNING
 
 if TYPE_CHECKING:
-    from .coro import Coro
+    from .machine import Machine
 
 STEPS = 64
 """Steps in a turn: at 1,024 the p99 of a socket beside a ping-pong was 3 to 6 times worse."""
@@ -49,7 +49,7 @@ class Stepper:
     def __init__(self) -> None:
         self.loop: AbstractEventLoop = None  # type: ignore[assignment]  # until it opens
         self.context: Context = Context()
-        self.ready: deque[Coro[Any]] = deque()
+        self.ready: deque[Machine[Any]] = deque()
         self.in_drain = False
         self.armed = False
         self.turns = 0
@@ -83,7 +83,7 @@ class Stepper:
                 self.arm()
             self.armed = self._scheduled
 
-    def _drain(self, loop: AbstractEventLoop, ready: deque[Coro[Any]]) -> None:
+    def _drain(self, loop: AbstractEventLoop, ready: deque[Machine[Any]]) -> None:
         """The hot loop: in one function, for speed.
 
         A step sends a value into the frame on top, or throws an error. What comes out is a yield, a
@@ -96,7 +96,7 @@ class Stepper:
             value, coro._value = coro._value, None
             coro._wait = RUNNING
             run = coro._context.run
-            _enter_task(loop, coro)
+            _enter_task(loop, coro)  # type: ignore[arg-type]  # asks for no Task at run time
             try:
                 while True:
                     steps -= 1
@@ -146,7 +146,7 @@ class Stepper:
                         ready.append(coro)
                         break
             finally:
-                _leave_task(loop, coro)
+                _leave_task(loop, coro)  # type: ignore[arg-type]
             if self._end_soon:
                 break
 

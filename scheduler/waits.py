@@ -20,6 +20,7 @@ from .outcome import Outcome
 
 if TYPE_CHECKING:
     from .coro import Coro
+    from .machine import Machine
 
 
 class State:
@@ -252,7 +253,7 @@ class Join(_Timed):
 
     __slots__ = ("target",)
 
-    def __init__(self, target: Coro[Any], timeout: float | None = None) -> None:
+    def __init__(self, target: Machine[Any], timeout: float | None = None) -> None:
         super().__init__(timeout)
         self.target = target
 
