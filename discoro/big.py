@@ -169,7 +169,7 @@ class BigMessages:
         incoming, listed = self._parse(target, source, payloads[0])
         if incoming.kind in (Kind.SEND, Kind.DELIVER) and peer.inbound.taking(peer, target) is None:
             for number, size in listed:
-                peer.bulk.expect(number, size, b"").cancel()  # refuse it
+                peer.refuse_transfer(number, size, "its receiver has ended")
             if incoming.receipt:
                 peer.inbound.receipt(peer, incoming.receipt, NoSuchCoro())
             return

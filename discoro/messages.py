@@ -265,23 +265,10 @@ class PingComputation(Message):
 # --- files
 
 
-@_message(30)
-@dataclass(frozen=True, slots=True)
-class OfferFile(Message):
-    """A file for ``dest_path``. Answer: Done(1) when the same is there, Done(0) when its bytes are wanted."""
-
-    name: str
-    size: int
-    digest: bytes
-    mode: int
-    modified_ns: int
-    overwrite: bool
-
-
 @_message(31)
 @dataclass(frozen=True, slots=True)
 class SendFile(Message):
-    """The bytes of the file come over ``transfer``. Answer: Done, when it stands under its name."""
+    """A file for ``dest_path``, over ``transfer``. Answer: Done(0) when it stands there, Done(1) if it did already."""
 
     name: str
     size: int

@@ -220,6 +220,7 @@ class Network:
         for peer in list(self.peers.values()):
             self._drop(peer, PeerLost("this scheduler was closed"))
         await self.requests.close()
+        await self.files.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

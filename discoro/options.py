@@ -17,6 +17,7 @@ from discoro.transport.credentials import DEFAULT_CLUSTER, Credentials
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret, generate
 from discoro.transport.tls import Certificate
+from discoro.transport.workdir import Workdir
 
 UDP_PORT = 51350
 
@@ -34,6 +35,7 @@ class Options:
         role: "program", "server" or "parent".
         local: Nobody asked for the network yet: registering a name does not open it.
         outbound_only: Never listen (``--join``).
+        workdir: The folder that this server works in; None for everybody else.
         python: Version and implementation, which code must match.
     """
 
@@ -52,6 +54,7 @@ class Options:
     role: str = "program"
     local: bool = False
     outbound_only: bool = False
+    workdir: Workdir | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -15,7 +15,7 @@ from discoro.errors import MailboxFull, NoSuchCoro, PeerLost
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
-from discoro.transport.errors import LaneFull
+from discoro.transport.errors import LaneFull, TransferFailed
 from discoro.transport.frames import Kind
 from discoro.transport.lanes import OutLane
 from discoro.values import dumps, encode_exception
@@ -132,6 +132,14 @@ class Peer:
         self.check()
         assert self.session is not None
         return self.session.bulk
+
+    def refuse_transfer(self, number: int, size: int, why: str) -> None:
+        """Do not take a transfer that the other side has announced; none of its bytes will come."""
+
+        def refuse() -> bytearray:
+            raise TransferFailed(number, why)
+
+        self.bulk.expect(number, size, refuse)
 
     @property
     def inbound(self) -> Inbound:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from discoro import messages
-from discoro.errors import DiscoroError
+from discoro.errors import DiscoroError, from_transport
 from discoro.messages import Message
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
@@ -158,5 +158,7 @@ class Requests:
     def _refuse(self, peer: Peer, number: int, error: Exception) -> None:
         if not isinstance(error, (DiscoroError, TransportError, TimeoutError)):
             log.exception("answering a request of %s failed", peer, exc_info=error)
+        if isinstance(error, TransportError):
+            error = from_transport(error)
         if peer.ended is None:
             peer.post(Kind.REPLY, number, ERROR, encode_exception(error))

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from discoro import registry
@@ -21,6 +22,12 @@ from discoro.transport.addresses import Location
 from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret
+from discoro.transport.workdir import Workdir
+
+
+def _limits(limits: Limits, max_file_size: int | None) -> Limits:
+    """The limits with the one that has an option of its own."""
+    return limits if not max_file_size else replace(limits, max_file_size=max_file_size)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -77,6 +84,7 @@ class Scheduler(_local.Scheduler):
         role: str = "program",
         local: bool = False,
         outbound_only: bool = False,
+        workdir: Workdir | None = None,
         limits: Limits | None = None,
     ) -> None:
         bound = node if host is None else host
@@ -97,7 +105,8 @@ class Scheduler(_local.Scheduler):
             role=role,
             local=local,
             outbound_only=outbound_only,
-            limits=limits or Limits(),
+            workdir=workdir,
+            limits=_limits(limits or Limits(), max_file_size),
         )
         super().__init__(max_mailbox=max_mailbox, coro_class=LocalCoro)
         self.network = self.elsewhere = Network(self, options)
@@ -211,6 +220,47 @@ class Scheduler(_local.Scheduler):
         while {peer.process for peer in network.live_peers()} <= before:
             await network.meeting.ask_host(host, udp_port)
             await asyncio.sleep(0.2)
+
+    async def send_file(
+        self,
+        location: Location | Coro[Any],
+        path: str | os.PathLike[str],
+        dir: str | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Send a file into a peer's ``dest_path``; gives 0, also when the same content is there already.
+
+        Args:
+            location: The peer.
+            path: The file here; its last part is its name there.
+            dir: Folder below the peer's ``dest_path``.
+            overwrite: Whether it may replace other content under that name.
+            timeout: Seconds for all of it.
+
+        Raises:
+            FileRefused: If the peer does not take it: the text says why. There is no half file.
+            TimeoutError: After ``timeout`` seconds; the file is not there.
+        """
+        async with asyncio.timeout(timeout):
+            await self.network.files.send(location, os.fspath(path), dir, overwrite)
+        return 0
+
+    async def del_file(
+        self,
+        location: Location | Coro[Any],
+        path: str | os.PathLike[str],
+        dir: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Remove a file below a peer's ``dest_path``; gives 0.
+
+        Raises:
+            FileRefused: If it is not there, or a computation holds it.
+        """
+        async with asyncio.timeout(timeout):
+            await self.network.files.delete(location, os.fspath(path), dir)
+        return 0
 
     async def ping(self, where: Location | RemoteCoro[Any], timeout: float | None = 2) -> int:
         """Ask a peer for a sign of life: 0, or -1 when there is none in time."""

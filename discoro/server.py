@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from discoro.bundle import Bundle
 from discoro.codeplace import code_space
 from discoro.codespace import CodeSpace
+from discoro.console import speaker
 from discoro.coro import LocalCoro
 from discoro.errors import (
     ComputationClosed,
@@ -109,40 +110,36 @@ class Server:
 
     # --- setup
 
-    def _offer(self, peer: Peer, offer: Offer) -> Message:
+    async def _offer(self, peer: Peer, offer: Offer) -> Message:
         if self._draining:
             raise SetupRefused("this server is about to end and takes no new computations")
         ours = self._network.options.python
         if offer.python != ours:
             raise PythonMismatch(ours, offer.python)
         files = tuple(
-            (str(name), int(size), bytes(sha), int(mode)) for name, size, sha, mode in offer.files
+            (str(n), int(size), bytes(sha), int(mode)) for n, size, sha, mode in offer.files
         )
-        known = self._hosting.offer(
-            offer.computation,
-            peer.process,
-            offer.name,
-            offer.digest,
-            files,
-            offer.cleanup,
+        hosted = self._hosting.offer(
+            offer.computation, peer.process, offer.name, offer.digest, files, offer.cleanup
         )
+        if hosted.handle:
+            return Wanted([])
         try:
+            wanted: list[Any] = []
             if files:
-                self._network.files.check(files)
-            wanted = self._network.files.missing({sha: size for _, size, sha, _ in files})
+                wanted += await self._network.files.admit(hosted.computation.hex(), files)
             if offer.bundle is not None:
                 self._bundles[offer.digest] = offer.bundle
-            elif offer.digest not in self._bundles and not known.handle:
-                wanted += self._network.files.missing({offer.digest: offer.size})
-        except DiscoroError:
-            if not known.handle:
-                self._hosting.forget(known)
+            elif await self._network.files.missing(offer.digest, offer.size):
+                wanted.append(offer.digest)
+        except BaseException:
+            await self._discard(hosted)
             raise
         return Wanted(wanted)
 
     async def _blob(self, peer: Peer, blob: Blob) -> Message:
         self._hosting.find(blob.computation, peer.process)
-        await self._network.files.receive(peer, blob.digest, blob.size, blob.transfer)
+        await self._network.files.receive(peer, blob)
         return Done(1)
 
     async def _setup(self, peer: Peer, setup: Setup) -> Message:
@@ -158,7 +155,7 @@ class Server:
         except BaseException:
             for number in self._hosting.close(hosted):
                 self._terminate(number)
-            self._discard(hosted)
+            await self._discard(hosted)
             raise
 
     async def _make_ready(self, hosted: Hosted) -> None:
@@ -167,12 +164,13 @@ class Server:
             data = await self._network.files.read(hosted.digest)
         bundle = Bundle.decode(data, hosted.computation)
         if hosted.files:
-            await self._network.files.place(hosted.computation.hex(), hosted.name, hosted.files)
+            await self._network.files.place(hosted.computation.hex(), hosted.files)
         space = self._spaces[hosted.computation] = CodeSpace(
             bundle, server=self._network.scheduler.name
         )
         context = self._network.scheduler.context.copy()
         context.run(code_space.set, space)
+        context.run(speaker.set, hosted.name)
         self._contexts[hosted.computation] = context
         context.copy().run(space.load)
 
@@ -288,7 +286,7 @@ class Server:
         if peer.ended is None:
             self._tell(peer, number, outcome)
         if waiting is not None and waiting.computation in self._spaces:
-            self._network.task(self._finish_closing(waiting), f"close {waiting.name}")
+            self._network.task(self._discard(waiting), f"close {waiting.name}")
 
     def _tell(self, peer: Peer, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Returned):
@@ -320,7 +318,7 @@ class Server:
             if close.func is not None:
                 await self._call(hosted, close.func, "close")
         finally:
-            self._discard(hosted)
+            await self._discard(hosted)
         return Done(0)
 
     async def _end_runs(self, hosted: Hosted, numbers: list[int]) -> None:
@@ -345,10 +343,7 @@ class Server:
         if coro is not None:
             coro.terminate()
 
-    async def _finish_closing(self, hosted: Hosted) -> None:
-        self._discard(hosted)
-
-    def _discard(self, hosted: Hosted) -> None:
+    async def _discard(self, hosted: Hosted) -> None:
         """Remove what a computation has here: its code, and its files where it asked for that."""
         space = self._spaces.pop(hosted.computation, None)
         self._contexts.pop(hosted.computation, None)
@@ -357,7 +352,7 @@ class Server:
         if space is not None:
             space.close()
         if hosted.files:
-            self._network.files.release(hosted.computation.hex(), keep=not hosted.cleanup)
+            await self._network.files.release(hosted.computation.hex(), keep=not hosted.cleanup)
 
     def peer_lost(self, peer: Peer) -> None:
         """A client is gone: its coroutines end, save the detached, and its computations with them."""
@@ -366,7 +361,7 @@ class Server:
             self._terminate(number)
         for hosted in gone:
             if not hosted.runs:
-                self._discard(hosted)
+                self._network.task(self._discard(hosted), f"close {hosted.name}")
 
     async def close(self) -> None:
         """End everything that is hosted here."""
@@ -374,7 +369,7 @@ class Server:
             numbers = self._hosting.close(hosted)
             await self._end_runs(hosted, numbers)
             if hosted.computation in self._spaces:
-                self._discard(hosted)
+                await self._discard(hosted)
 
     # --- the end of the process
 
