@@ -1,16 +1,37 @@
 """Delivery: numbers, cumulative acks, replay after a reconnect.
 
-Pure. Nothing here knows of sockets or clocks. :class:`Outbox` keeps the very bytes that were written, until the
-peer has acknowledged them; :class:`Inbox` lets each number through once and in order. Kept bytes are sent again
-unchanged: an old ack in them is harmless, since acks are cumulative. Nothing is numbered before it can be written,
-so a batch that was numbered and not written, which would have acknowledged nothing, cannot exist.
+Pure. Nothing here knows of sockets or clocks. :class:`Sending` puts entries together into batches; :class:`Outbox` keeps
+the very bytes that were written, until the peer has acknowledged them; :class:`Inbox` lets each number through once and
+in order. Kept bytes are sent again unchanged: an old ack in them is harmless, since acks are cumulative. Nothing is
+numbered before it can be written, so a batch that was numbered and not written, which would have acknowledged
+nothing, cannot exist.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from .errors import ProtocolError
+from .errors import FrameTooBig, ProtocolError, SessionLost
+from .frames import (
+    ENTRY_COST,
+    LAST_RUN_KIND,
+    ONE_HEADER,
+    PAYLOAD_COST,
+    BatchCoder,
+    Entry,
+    FrameType,
+    Kind,
+    split,
+)
+from .limits import Limits
+
+# Plain numbers: comparing with a member of an enum costs five times as much, and these stand on the hot path.
+_SEND, _RUN, _LAST_RUN = int(Kind.SEND), int(Kind.RUN), int(LAST_RUN_KIND)
+_ONE = int(FrameType.ONE)
+_ONE_LENGTH = ONE_HEADER.size - 4
+_pack_one = ONE_HEADER.pack
 
 
 class Outbox:
@@ -19,20 +40,20 @@ class Outbox:
     Attributes:
         first: Number of the oldest frame that is kept; ``last + 1`` when none is.
         last: Number of the newest frame; 0 before the first.
-        kept_bytes: Length of all that is kept.
+        kept: Frames written on the current link, oldest first: their numbers are first, first + 1, ...
+        kept_bytes: Length of all that is kept, written again or not.
     """
 
-    __slots__ = ("_again", "_kept", "_written_bytes", "first", "kept_bytes", "last")
+    __slots__ = ("_again", "_again_bytes", "first", "kept", "kept_bytes", "last")
 
     def __init__(self) -> None:
         self.first = 1
         self.last = 0
         self.kept_bytes = 0
-        # Frames written on the current link, oldest first: their numbers are first, first + 1, ...
-        self._kept: deque[bytes] = deque()
-        self._written_bytes = 0
+        self.kept: deque[bytes] = deque()
         # The frames after those: written on an earlier link only.
         self._again: deque[bytes] = deque()
+        self._again_bytes = 0
 
     @property
     def behind(self) -> bool:
@@ -42,13 +63,12 @@ class Outbox:
     @property
     def written(self) -> int:
         """Number of the last frame that the current link has seen."""
-        return self.first + len(self._kept) - 1
+        return self.first + len(self.kept) - 1
 
     def keep(self, frame: bytes) -> None:
         """Keep the next frame, which is written now."""
         self.last += 1
-        self._kept.append(frame)
-        self._written_bytes += len(frame)
+        self.kept.append(frame)
         self.kept_bytes += len(frame)
 
     def acknowledged(self, number: int) -> None:
@@ -57,7 +77,7 @@ class Outbox:
         Raises:
             ProtocolError: If that was not written on this link.
         """
-        kept = self._kept
+        kept = self.kept
         count = number - self.first + 1
         if count > len(kept):
             raise ProtocolError(
@@ -67,7 +87,6 @@ class Outbox:
         for _ in range(count):
             freed += len(kept.popleft())
         self.first = number + 1
-        self._written_bytes -= freed
         self.kept_bytes -= freed
 
     def check_restart(self, received: int) -> None:
@@ -84,34 +103,35 @@ class Outbox:
             ProtocolError: If it cannot have received that, or has asked for what is kept no longer.
         """
         self.check_restart(received)
-        self._kept.extend(self._again)
-        self._written_bytes = self.kept_bytes
+        self.kept.extend(self._again)
         self._again.clear()
         self.acknowledged(received)
-        self._again, self._kept = self._kept, self._again
-        self._written_bytes = 0
+        self._again, self.kept = self.kept, self._again
+        self._again_bytes = self.kept_bytes
 
     def next_again(self, ahead: int) -> list[bytes]:
         """Return the frames to write again now, so that at most ``ahead`` bytes are out (or one frame)."""
         frames = []
         again = self._again
-        while again and (not self._written_bytes or self._written_bytes + len(again[0]) <= ahead):
+        written = self.kept_bytes - self._again_bytes
+        while again and (not written or written + len(again[0]) <= ahead):
             frame = again.popleft()
-            self._kept.append(frame)
-            self._written_bytes += len(frame)
+            self.kept.append(frame)
+            written += len(frame)
+            self._again_bytes -= len(frame)
             frames.append(frame)
         return frames
 
     def frames(self) -> list[bytes]:
         """Return all that is kept, in order."""
-        return [*self._kept, *self._again]
+        return [*self.kept, *self._again]
 
     def validate(self) -> None:
         """Check the invariants."""
         frames = self.frames()
         assert self.last == self.first + len(frames) - 1, "numbers of kept frames are contiguous"
         assert self.kept_bytes == sum(map(len, frames)), "kept bytes are counted"
-        assert self._written_bytes == sum(map(len, self._kept)), "written bytes are counted"
+        assert self._again_bytes == sum(map(len, self._again)), "what must go again is counted"
 
 
 class Inbox:
@@ -151,3 +171,312 @@ class Inbox:
         """Check the invariants."""
         assert 0 <= self.acked <= self.last, "nothing is acknowledged that has not arrived"
         assert self.owed >= 0
+
+
+class Outlet(Protocol):
+    """What sending asks of the loop it lives in."""
+
+    def flush_later(self, sending: Any) -> None:
+        """Call ``sending.flush()`` at the end of this turn."""
+
+    def batch_full(self) -> None:
+        """A batch is full: it would be good if the turn ended."""
+
+    def link_broken(self, sending: Any, error: Exception) -> None:
+        """The link's ``write`` raised, or a handler found the peer breaking the rules; drop the link, later."""
+
+    def future(self) -> Any:
+        """Return a new awaitable with ``set_result`` and ``done``."""
+
+
+class Sending:
+    """The sending half of a session: entries -> batches -> kept frames -> the link that is attached.
+
+    Attributes:
+        limits: All figures.
+        inbox: What has arrived; its number rides on every frame.
+        outbox: What was sent and is not acknowledged.
+        congested: The window is full; new entries wait. See :meth:`room`.
+        lost: Why nothing can be sent any more, once that is so.
+    """
+
+    # Slots: an object with more than thirty attributes has a slow dictionary, and send() runs once per message.
+    __slots__ = (
+        *("congested", "inbox", "limits", "lost", "outbox"),
+        *(
+            "_batch_bytes",
+            "_coder",
+            "_encode",
+            "_flowing",
+            "_flush_later",
+            "_marked",
+            "_out",
+            "_outlet",
+        ),
+        *(
+            "_paused",
+            "_raw",
+            "_raw_from",
+            "_rooms",
+            "_run",
+            "_run_kind",
+            "_run_source",
+            "_run_target",
+        ),
+        *("_size", "_waiting", "_waiting_bytes", "_write"),
+    )
+
+    def __init__(self, limits: Limits, coder: BatchCoder, outlet: Outlet) -> None:
+        self.limits = limits
+        self.inbox = Inbox()
+        self.outbox = Outbox()
+        self.congested = False
+        self.lost: SessionLost | None = None
+        self._batch_bytes = limits.batch_bytes
+        self._raw_from = limits.raw_payload
+        self._coder = coder
+        self._encode = coder.encode
+        self._outlet = outlet
+        self._flush_later = outlet.flush_later
+        # The write of the link that is attached; None without one.
+        self._write: Callable[[bytes], None] | None = None
+        # The link takes no more for now.
+        self._paused = False
+        # A new batch may be numbered and written at once.
+        self._flowing = False
+        # The batch that is being put together: entries [kind, target, source, payload, ...], raw payloads, size;
+        # and what the next entry has to be in order to join the last run.
+        self._out: list[list[Any]] = []
+        self._raw: list[bytes] = []
+        self._size = 0
+        self._run: list[Any] = []
+        self._run_kind = 0
+        self._run_target = 0
+        self._run_source = 0
+        # flush() has been asked for.
+        self._marked = False
+        # Full batches that may not be numbered yet: (entries, raw payloads, size).
+        self._waiting: deque[tuple[list[list[Any]], list[bytes], int]] = deque()
+        self._waiting_bytes = 0
+        # Futures of calls that wait for room.
+        self._rooms: list[Any] = []
+
+    def send(self, kind: int, target: int, source: int, payload: bytes) -> None:
+        """Queue one entry. Never waits; it leaves at the end of this turn, or when 64 KiB are together.
+
+        Args:
+            kind: A :class:`~.frames.Kind`.
+            target: See the table of kinds in ``docs/architecture.md``.
+            source: The same.
+            payload: At most 1 MiB.
+
+        Raises:
+            SessionLost: If the session is over; nothing was queued.
+            FrameTooBig: If the payload is longer than a batch may carry.
+        """
+        size = len(payload)
+        if (
+            target == self._run_target
+            and source == self._run_source
+            and kind == self._run_kind
+            and size < self._raw_from
+        ):
+            # Once per message: whatever can be left to _append() is. The batch is marked for a flush already.
+            self._run.append(payload)
+            size = self._size = self._size + size + PAYLOAD_COST
+            if kind != _SEND:
+                self._count_on(kind)
+        else:
+            size = self._append(kind, target, source, payload)
+        if size >= self._batch_bytes:
+            self._batch_is_full()
+
+    def _append(self, kind: int, target: int, source: int, payload: bytes) -> int:
+        """Queue an entry that does not simply join the last run; return the size of the batch."""
+        if self.lost is not None:
+            raise self.lost
+        length = len(payload)
+        limits = self.limits
+        if length > limits.max_payload:
+            raise FrameTooBig(length, limits.max_payload)
+        if self._out and self._size + length > self._batch_bytes:
+            self._batch_is_full()
+        what: bytes | int = payload
+        if length >= self._raw_from:
+            self._raw.append(payload)
+            what = length
+        joins = kind == self._run_kind and target == self._run_target and source == self._run_source
+        if joins:
+            self._run.append(what)
+        else:
+            self._run = [kind, target, source, what]
+            self._out.append(self._run)
+            # Only some kinds share an entry: the others have exactly one payload on the wire.
+            self._run_kind = kind if kind <= _LAST_RUN else 0
+            self._run_target = target
+            self._run_source = source
+        if kind != _SEND:
+            self._count_on(kind)
+        if not self._marked:
+            self._marked = True
+            self._flush_later(self)
+        self._size += length + (PAYLOAD_COST if joins else ENTRY_COST)
+        return self._size
+
+    def _count_on(self, kind: int) -> None:
+        """The numbers of runs and of results count on by one through an entry."""
+        if kind == _RUN:
+            self._run_source += 1
+        elif kind == _LAST_RUN:
+            self._run_target += 1
+
+    def _batch_is_full(self) -> None:
+        self._close_batch()
+        self._outlet.batch_full()
+
+    def flush(self) -> None:
+        """Write what was queued, as one batch, if it may go now. Never raises."""
+        self._marked = False
+        out = self._out
+        if out and self._flowing:
+            raw = self._raw
+            self._out = []
+            self._size = 0
+            self._run_kind = 0
+            if raw:
+                self._raw = []
+            self._number(out, raw)
+
+    def _close_batch(self) -> None:
+        """Write the batch that was put together, or let it wait for the window or the link."""
+        out, raw, size = self._out, self._raw, self._size
+        self._out = []
+        self._size = 0
+        self._run_kind = 0
+        if raw:
+            self._raw = []
+        if self._flowing:
+            self._number(out, raw)
+            return
+        self._waiting.append((out, raw, size))
+        self._waiting_bytes += size
+        if self._waiting_bytes + self.outbox.kept_bytes >= self.limits.window:
+            self.congested = True
+
+    def _number(self, out: list[list[Any]], raw: list[bytes]) -> None:
+        """Number a batch, keep it and write it; the link is up.
+
+        Once per batch, and often there is one message in it: :meth:`Outbox.keep`, :meth:`Inbox.told` and the short form
+        of :meth:`BatchCoder.encode` are written out here. After a wake-up each call costs four times what it does warm.
+        """
+        outbox, inbox, first = self.outbox, self.inbox, out[0]
+        # The ack counts as told here, where it is written: a batch that is numbered only has told nothing.
+        inbox.owed = 0
+        ack = inbox.acked = inbox.last
+        number = outbox.last = outbox.last + 1
+        if len(out) == 1 and len(first) == 4 and not raw:
+            payload = first[3]
+            length = len(payload) + _ONE_LENGTH
+            frame = _pack_one(length, _ONE, first[0], 0, number, ack, first[1], first[2]) + payload
+        else:
+            frame = self._encode(number, ack, out, raw)
+        outbox.kept.append(frame)
+        outbox.kept_bytes += len(frame)
+        if outbox.kept_bytes >= self.limits.window:
+            self._flowing = False
+            self.congested = True
+        self._put(frame)
+
+    def _put(self, data: bytes) -> None:
+        """Write to the link, if there is one; a link that breaks over it is dropped later."""
+        if self._write is None:
+            return
+        try:
+            self._write(data)
+        except (
+            Exception
+        ) as exc:  # uvloop raises RuntimeError on a closed transport, asyncio OSErrors
+            self._outlet.link_broken(self, exc)
+
+    def pause_writing(self) -> None:
+        """Number nothing for now: the link has enough to write."""
+        self._paused = True
+        self._flowing = False
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._pump()
+
+    def _pump(self) -> None:
+        """Write what may go: first what must go again, then what waits; then new batches flow."""
+        if self._write is None:
+            return
+        outbox, limits = self.outbox, self.limits
+        if outbox.behind and not self._paused:
+            frames = outbox.next_again(limits.resend_ahead)
+            if frames:
+                self._put(b"".join(frames))
+        if outbox.behind:
+            self._flowing = False
+            return
+        waiting = self._waiting
+        while waiting and not self._paused and outbox.kept_bytes < limits.window:
+            out, raw, size = waiting.popleft()
+            self._waiting_bytes -= size
+            self._number(out, raw)
+        self._flowing = not waiting and not self._paused and outbox.kept_bytes < limits.window
+        if self._flowing and self._out and not self._marked:
+            self._close_batch()
+        if self.congested and self._waiting_bytes + outbox.kept_bytes <= limits.window // 2:
+            self.congested = False
+            self._rooms = finish(self._rooms)
+
+    async def room(self) -> None:
+        """Wait until the window has room, or the session is over. Cancelling is safe: nothing was queued."""
+        while self.congested and self.lost is None:
+            future = self._outlet.future()
+            self._rooms.append(future)
+            await future
+
+    def unacknowledged(self) -> list[Entry]:
+        """Return, in order, what was queued and never acknowledged.
+
+        The peer may have taken some of it: everything up to the first entry it has not, and nothing after.
+        """
+        entries = []
+        for frame in self.outbox.frames():
+            entries += self._coder.entries_of(frame)
+        for out, raw, _ in [*self._waiting, (self._out, self._raw, 0)]:
+            tail = iter(raw)
+            for kind, target, source, *payloads in out:
+                whole = [next(tail) if type(one) is int else one for one in payloads]
+                entries += split([(kind, target, source, whole)])
+        return entries
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was queued has been acknowledged."""
+        return not (self._out or self._waiting or self.outbox.kept_bytes)
+
+    def validate(self) -> None:
+        """Check the invariants."""
+        self.outbox.validate()
+        self.inbox.validate()
+        limits, outbox = self.limits, self.outbox
+        assert self._waiting_bytes == sum(size for *_, size in self._waiting)
+        assert outbox.kept_bytes < limits.window + limits.max_frame + 4, (
+            "window, and one batch over"
+        )
+        if self._flowing:
+            assert self._write is not None and not self._paused and not outbox.behind
+            assert not self._waiting and outbox.kept_bytes < limits.window
+        assert not self.congested or self.lost is None
+
+
+def finish(futures: list[Any]) -> list[Any]:
+    """Let all these waiting calls go on; return the list of those that still wait, an empty one."""
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+    return []

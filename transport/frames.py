@@ -263,7 +263,18 @@ class BatchCoder:
         entries = self._unpack(table)
         checked: list[DecodedEntry] = []
         for entry in entries:
-            kind, target, source, payloads = _checked(entry)
+            try:
+                kind, target, source, *payloads = entry
+            except (TypeError, ValueError) as exc:
+                raise ProtocolError(f"an entry that is no array of four or more: {exc}") from None
+            if (
+                not type(kind) is type(target) is type(source) is int
+                or not 0 < kind < KINDS
+                or target < 0
+                or source < 0
+                or len(payloads) != 1
+            ):
+                _check_entry(kind, target, source, len(payloads))
             for index, payload in enumerate(payloads):
                 if type(payload) is not bytes:
                     if type(payload) is not int or not flags or not 0 <= payload <= len(view) - raw:
@@ -302,19 +313,14 @@ class BatchCoder:
         return split(self.decode(memoryview(frame)[HEADER.size :], flags))
 
 
-def _checked(entry: Any) -> tuple[int, int, int, list[Any]]:
-    """Return kind, target, source and payloads of an entry; the payloads themselves are not looked at."""
-    try:
-        kind, target, source, *payloads = entry
-    except (TypeError, ValueError) as exc:
-        raise ProtocolError(f"an entry that is no array of four or more: {exc}") from None
+def _check_entry(kind: Any, target: Any, source: Any, payloads: int) -> None:
+    """Raise :class:`ProtocolError` for an entry that cannot be; what is left is one with several payloads, of a kind that may."""
     if not type(kind) is type(target) is type(source) is int:
         raise ProtocolError("an entry whose numbers are no numbers")
     if not 0 < kind < KINDS or target < 0 or source < 0:
         raise ProtocolError(f"an entry of kind {kind}, target {target}, source {source}")
-    if len(payloads) != 1 and (kind > LAST_RUN_KIND or not payloads):
-        raise ProtocolError(f"an entry of kind {kind} with {len(payloads)} payloads")
-    return kind, target, source, payloads
+    if not payloads or (payloads > 1 and kind > LAST_RUN_KIND):
+        raise ProtocolError(f"an entry of kind {kind} with {payloads} payloads")
 
 
 def check_header(length: int, kind: int, flags: int, zero: int, max_frame: int) -> None:

@@ -54,7 +54,8 @@ class Link(asyncio.BufferedProtocol):
     ) -> None:
         self.session: Session | None = session
         self.transport = transport
-        self._buffer = buffer
+        self._data = buffer.data
+        self._view = buffer.view
         self._owner = owner
         self._after_read = after_read
         # The beginning of a frame that is not complete.
@@ -70,14 +71,13 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to; never an empty view, on which uvloop would stand still for ever."""
+        tail = self._tail
+        if not tail:
+            return self._view
         if self._long is not None:
             return memoryview(self._long)[self._long_filled :]
-        buffer = self._buffer
-        if self._tail:
-            size = len(self._tail)
-            buffer.data[:size] = self._tail
-            return buffer.view[size:]
-        return buffer.view
+        self._data[: len(tail)] = tail
+        return self._view[len(tail) :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have arrived."""
@@ -86,15 +86,15 @@ class Link(asyncio.BufferedProtocol):
             return  # bytes of a link that is not current are not even parsed
         session.heard = True
         try:
-            if self._long is None:
-                end = len(self._tail) + nbytes
-                used = session.received(self._buffer.data, self._buffer.view, end)
-                if used < end:
+            if self._long is not None:
+                self._long_came(session, nbytes)
+            else:
+                end = nbytes + len(self._tail)
+                used = session.received(self._data, self._view, end)
+                if used != end:
                     self._keep(used, end)
                 elif self._tail:
                     self._tail = b""
-            else:
-                self._long_came(session, nbytes)
         except ProtocolError as exc:
             self.drop(exc)
         self._after_read()
@@ -102,23 +102,22 @@ class Link(asyncio.BufferedProtocol):
 
     def _keep(self, used: int, end: int) -> None:
         """Keep the beginning of an incomplete frame."""
-        buffer = self._buffer
         rest = end - used
-        self._tail = bytes(buffer.view[used:end])
+        self._tail = bytes(self._view[used:end])
         if rest >= HEADER.size:
             size = 4 + int.from_bytes(self._tail[:4], "big")  # the session has checked it
             # Half of the buffer: a frame that arrived in many pieces would be copied with each of them.
-            if size > len(buffer.data) // 2:
+            if size > len(self._data) // 2:
                 self._long = bytearray(size)
                 self._long[:rest] = self._tail
                 self._long_filled = rest
-                self._tail = b""
 
     def _long_came(self, session: Session, nbytes: int) -> None:
         assert self._long is not None
         self._long_filled += nbytes
         if self._long_filled == len(self._long):
             data, self._long = self._long, None
+            self._tail = b""
             session.received(data, memoryview(data), len(data))
 
     def feed(self, data: bytes) -> None:

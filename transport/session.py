@@ -16,27 +16,22 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from .delivery import Inbox, Outbox
-from .errors import FrameTooBig, ProtocolError, SessionLost, TransportError
+from .delivery import Outlet, Sending, finish
+from .errors import ProtocolError, SessionLost, TransportError
 from .frames import (
-    ENTRY_COST,
     HEADER,
-    LAST_RUN_KIND,
+    KINDS,
     ONE_HEADER,
-    PAYLOAD_COST,
     BatchCoder,
-    Entry,
     FrameType,
     Hello,
     Kind,
     Payload,
     bare,
     check_header,
-    split,
 )
 from .limits import Limits
 
@@ -49,7 +44,6 @@ _HEADER_SIZE = HEADER.size
 _ONE_SIZE = ONE_HEADER.size
 # Plain numbers: comparing with a member of an enum costs five times as much, and these stand on the hot path.
 _BATCH, _ONE, _ACK = int(FrameType.BATCH), int(FrameType.ONE), int(FrameType.ACK)
-_SEND, _LAST_RUN = int(Kind.SEND), int(LAST_RUN_KIND)
 _unpack_header = HEADER.unpack_from
 _unpack_one = ONE_HEADER.unpack_from
 _pack_header = HEADER.pack
@@ -75,29 +69,17 @@ class Judgement(enum.Enum):
     EXPIRED = "no link for too long"
 
 
-class Shell(Protocol):
+class Shell(Outlet, Protocol):
     """What a session asks of the loop it lives in."""
-
-    def flush_later(self, session: Session) -> None:
-        """Call ``session.flush()`` at the end of this turn."""
 
     def ack_later(self, session: Session) -> None:
         """Call ``session.ack_due()`` after ``ack_delay``."""
-
-    def batch_full(self) -> None:
-        """A batch is full: it would be good if the turn ended."""
-
-    def link_broken(self, session: Session, error: Exception) -> None:
-        """The link's ``write`` raised, or a handler found the peer breaking the rules; drop the link, later."""
 
     def closed_by_peer(self, session: Session) -> None:
         """CLOSE has arrived."""
 
     def new_bulk(self, session: Session) -> Any:
         """Return what moves big things for this session."""
-
-    def future(self) -> Any:
-        """Return a new awaitable with ``set_result`` and ``done``."""
 
     async def wait(self, future: Any, timeout: float | None) -> bool:
         """Wait for ``future``; False when ``timeout`` seconds passed first."""
@@ -106,7 +88,7 @@ class Shell(Protocol):
         """Return the loop's clock."""
 
 
-class Session:
+class Session(Sending):
     """One peer process.
 
     Attributes:
@@ -128,6 +110,32 @@ class Session:
         first_grant: Bytes that may be in flight on a new lane to the peer.
     """
 
+    __slots__ = (
+        *(
+            "address",
+            "busy",
+            "dialled",
+            "dialled_epoch",
+            "epoch",
+            "first_grant",
+            "given",
+            "heard",
+            "id",
+        ),
+        *("key", "lanes", "offences", "ours", "peer", "rtt", "state", "user", "__weakref__"),
+        *(
+            "_ack_armed",
+            "_ack_bytes",
+            "_bulk",
+            "_down_at",
+            "_handlers",
+            "_heard_at",
+            "_max_frame",
+            "_ping_token",
+        ),
+        *("_pinged_at", "_pings", "_settlers", "_shell"),
+    )
+
     def __init__(
         self,
         id: bytes,
@@ -143,6 +151,7 @@ class Session:
         handlers: Sequence[Handler],
         shell: Shell,
     ) -> None:
+        super().__init__(limits, coder, shell)
         self.id = id
         self.key = key
         self.ours = ours
@@ -152,9 +161,7 @@ class Session:
         self.given = given
         self.state = State.NEW
         self.busy = False
-        self.congested = False
         self.epoch = 0
-        self.lost: SessionLost | None = None
         self.rtt: float | None = None
         self.lanes: dict[Any, Any] = {}
         self.user: Any = None
@@ -169,40 +176,12 @@ class Session:
         self._heard_at = 0.0
         self._pinged_at = 0.0
         self._down_at = 0.0
-        self._limits = limits
         self._max_frame = limits.max_frame
-        self._batch_bytes = limits.batch_bytes
-        self._raw_from = limits.raw_payload
-        self._coder = coder
-        self._encode = coder.encode
+        self._ack_bytes = limits.ack_bytes
         self._handlers = handlers
         self._shell = shell
-        self._flush_later = shell.flush_later
-        self.outbox = Outbox()
-        self.inbox = Inbox()
-        # The write of the link that is attached; None without one.
-        self._write: Callable[[bytes], None] | None = None
-        # The link takes no more for now.
-        self._paused = False
-        # A new batch may be numbered and written at once.
-        self._flowing = False
-        # The batch that is being put together: entries [kind, target, source, payload, ...], raw payloads, size;
-        # and what the next entry has to be in order to join the last run.
-        self._out: list[list[Any]] = []
-        self._raw: list[bytes] = []
-        self._size = 0
-        self._run: list[Any] = []
-        self._run_kind = 0
-        self._run_target = 0
-        self._run_source = 0
-        # flush() has been asked for.
-        self._marked = False
-        # Full batches that may not be numbered yet: (entries, raw payloads, size).
-        self._waiting: deque[tuple[list[list[Any]], list[bytes], int]] = deque()
-        self._waiting_bytes = 0
         self._ack_armed = False
-        # Futures of calls that wait for room, for an idle session, for an answer.
-        self._rooms: list[Any] = []
+        # Futures of calls that wait for an idle session, for an answer.
         self._settlers: list[Any] = []
         self._pings: dict[int, Any] = {}
         self._ping_token = 0
@@ -238,165 +217,6 @@ class Session:
             f"{' busy' if self.busy else ''} epoch {self.epoch} kept {self.outbox.kept_bytes} bytes>"
         )
 
-    # --- sending ---------------------------------------------------------------------------------------------------
-
-    def send(self, kind: int, target: int, source: int, payload: bytes) -> None:
-        """Queue one entry. Never waits; it leaves at the end of this turn, or when 64 KiB are together.
-
-        Args:
-            kind: A :class:`~.frames.Kind`.
-            target: See the table of kinds in ``docs/architecture.md``.
-            source: The same.
-            payload: At most 1 MiB.
-
-        Raises:
-            SessionLost: If the session is over; nothing was queued.
-            FrameTooBig: If the payload is longer than a batch may carry.
-        """
-        size = len(payload)
-        if (
-            kind == self._run_kind
-            and target == self._run_target
-            and source == self._run_source
-            and size < self._raw_from
-        ):
-            self._run.append(payload)
-            size = self._size = self._size + size + PAYLOAD_COST
-            if kind != _SEND:
-                self._count_on(kind)
-        else:
-            size = self._append(kind, target, source, payload)
-        if not self._marked:
-            self._marked = True
-            self._flush_later(self)
-        if size >= self._batch_bytes:
-            self._batch_is_full()
-
-    def _append(self, kind: int, target: int, source: int, payload: bytes) -> int:
-        """Queue an entry that does not simply join the last run; return the size of the batch."""
-        if self.lost is not None:
-            raise self.lost
-        length = len(payload)
-        limits = self._limits
-        if length > limits.max_payload:
-            raise FrameTooBig(length, limits.max_payload)
-        if self._out and self._size + length > self._batch_bytes:
-            self._batch_is_full()
-        what: bytes | int = payload
-        if length >= self._raw_from:
-            self._raw.append(payload)
-            what = length
-        joins = kind == self._run_kind and target == self._run_target and source == self._run_source
-        if joins:
-            self._run.append(what)
-        else:
-            self._run = [kind, target, source, what]
-            self._out.append(self._run)
-            # Only some kinds share an entry: the others have exactly one payload on the wire.
-            self._run_kind = kind if kind <= _LAST_RUN else 0
-            self._run_target = target
-            self._run_source = source
-        if kind != _SEND:
-            self._count_on(kind)
-        self._size += length + (PAYLOAD_COST if joins else ENTRY_COST)
-        return self._size
-
-    def _count_on(self, kind: int) -> None:
-        """The numbers of runs and of results count on by one through an entry."""
-        if kind == Kind.RUN:
-            self._run_source += 1
-        elif kind == Kind.RESULT:
-            self._run_target += 1
-
-    def _batch_is_full(self) -> None:
-        self._close_batch()
-        self._shell.batch_full()
-
-    def flush(self) -> None:
-        """Write what was queued, as one batch, if it may go now. Never raises."""
-        self._marked = False
-        if self._out and self._flowing:
-            self._close_batch()
-
-    def _close_batch(self) -> None:
-        """Write the batch that was put together, or let it wait for the window or the link."""
-        out, raw, size = self._out, self._raw, self._size
-        self._out = []
-        self._size = 0
-        self._run_kind = 0
-        if raw:
-            self._raw = []
-        if self._flowing:
-            self._number(out, raw)
-            return
-        self._waiting.append((out, raw, size))
-        self._waiting_bytes += size
-        if self._waiting_bytes + self.outbox.kept_bytes >= self._limits.window:
-            self.congested = True
-
-    def _number(self, out: list[list[Any]], raw: list[bytes]) -> None:
-        """Number a batch, keep it and write it."""
-        outbox = self.outbox
-        # The ack counts as told here, where it is written: a batch that is numbered only has told nothing.
-        frame = self._encode(outbox.last + 1, self.inbox.told(), out, raw)
-        outbox.keep(frame)
-        if outbox.kept_bytes >= self._limits.window:
-            self._flowing = False
-            self.congested = True
-        self._put(frame)
-
-    def _put(self, data: bytes) -> None:
-        """Write to the link, if there is one; a link that breaks over it is dropped later."""
-        if self._write is None:
-            return
-        try:
-            self._write(data)
-        except (
-            Exception
-        ) as exc:  # uvloop raises RuntimeError on a closed transport, asyncio OSErrors
-            self._shell.link_broken(self, exc)
-
-    def pause_writing(self) -> None:
-        """Number nothing for now: the link has enough to write."""
-        self._paused = True
-        self._flowing = False
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        self._paused = False
-        self._pump()
-
-    def _pump(self) -> None:
-        """Write what may go: first what must go again, then what waits; then new batches flow."""
-        if self._write is None:
-            return
-        outbox, limits = self.outbox, self._limits
-        if outbox.behind and not self._paused:
-            frames = outbox.next_again(limits.resend_ahead)
-            if frames:
-                self._put(b"".join(frames))
-        if outbox.behind:
-            self._flowing = False
-            return
-        waiting = self._waiting
-        while waiting and not self._paused and outbox.kept_bytes < limits.window:
-            out, raw, size = waiting.popleft()
-            self._waiting_bytes -= size
-            self._number(out, raw)
-        self._flowing = not waiting and not self._paused and outbox.kept_bytes < limits.window
-        if self._flowing and self._out and not self._marked:
-            self._close_batch()
-        if self.congested and self._waiting_bytes + outbox.kept_bytes <= limits.window // 2:
-            self.congested = False
-            self._rooms = _finish(self._rooms)
-
-    async def room(self) -> None:
-        """Wait until the window has room, or the session is over. Cancelling is safe: nothing was queued."""
-        while self.congested and not self.ended:
-            future = self._shell.future()
-            self._rooms.append(future)
-            await future
-
     # --- receiving -------------------------------------------------------------------------------------------------
 
     def received(self, buffer: bytearray, view: memoryview, end: int) -> int:
@@ -413,28 +233,27 @@ class Session:
         offset = 0
         inbox, outbox, handlers = self.inbox, self.outbox, self._handlers
         while end - offset >= _HEADER_SIZE:
-            length, kind, flags, zero, number, ack = _unpack_header(buffer, offset)
-            start = offset
-            stop = offset + 4 + length
+            kind = buffer[offset + 4]
+            target = source = 0
+            if kind == _ONE and end - offset >= _ONE_SIZE:
+                length, _, flags, zero, number, ack, target, source = _unpack_one(buffer, offset)
+            else:
+                length, _, flags, zero, number, ack = _unpack_header(buffer, offset)
             if length < 20 or length > self._max_frame or zero:
                 check_header(length, kind, flags, zero, self._max_frame)
+            start = offset
+            stop = offset + 4 + length
             if stop > end:
                 break
             offset = stop
             if ack >= outbox.first:
-                outbox.acknowledged(ack)
-                if self.congested or not self._flowing:
-                    self._pump()
-                if self._settlers and self.idle:
-                    self._settlers = _finish(self._settlers)
+                self._acknowledged(ack)
             if kind == _ONE:
-                if length < 36 or not 0 < flags < len(handlers):
+                if length < 36 or not 0 < flags < KINDS:
                     raise ProtocolError(f"message of {length} bytes and kind {flags}")
                 inbox.take(number, length)
-                *_, target, source = _unpack_one(buffer, start)
-                payload = view[start + _ONE_SIZE : stop]
                 try:
-                    handlers[flags](self, target, source, [payload])
+                    handlers[flags](self, target, source, [view[start + _ONE_SIZE : stop]])
                 except Exception as exc:
                     self._handler_failed(flags, exc)
             elif kind == _BATCH:
@@ -448,12 +267,21 @@ class Session:
                         self._handler_failed(what, exc)
             else:
                 self._other(kind, flags, number, length)
-            if inbox.owed:
+                continue
+            if not self._ack_armed or inbox.owed >= self._ack_bytes:
                 self._owe_ack()
             if self._write is None:
                 # Over, in the middle of what it had sent: bytes of a link that is not current are not parsed.
                 return end
         return offset
+
+    def _acknowledged(self, number: int) -> None:
+        """The peer has everything up to batch ``number``."""
+        self.outbox.acknowledged(number)
+        if self.congested or not self._flowing:
+            self._pump()
+        if self._settlers and self.idle:
+            self._settlers = finish(self._settlers)
 
     def _handler_failed(self, kind: int, exc: Exception) -> None:
         if isinstance(exc, ProtocolError):
@@ -468,9 +296,9 @@ class Session:
 
     def _owe_ack(self) -> None:
         """See that what has arrived is acknowledged: with the next batch, or alone."""
-        if self.inbox.owed >= self._limits.ack_bytes:
+        if self.inbox.owed >= self._ack_bytes:
             self._ack_now()
-        elif not self._ack_armed:
+        if not self._ack_armed:
             self._ack_armed = True
             self._shell.ack_later(self)
 
@@ -579,9 +407,9 @@ class Session:
                 self._heard_at = now
                 return Judgement.BACK if self.busy else Judgement.FINE
             quiet = now - self._heard_at
-            if quiet >= self._limits.silence:
+            if quiet >= self.limits.silence:
                 return Judgement.SILENT
-            if quiet >= self._limits.ping_idle and now - self._pinged_at >= self._limits.ping_idle:
+            if quiet >= self.limits.ping_idle and now - self._pinged_at >= self.limits.ping_idle:
                 self._pinged_at = now
                 return Judgement.PING
         elif self.state is State.DOWN and now - self._down_at >= self.patience:
@@ -591,7 +419,7 @@ class Session:
     @property
     def patience(self) -> float:
         """Seconds without a link after which this side gives up."""
-        return self._limits.resume_client if self.dialled else self._limits.resume_server
+        return self.limits.resume_client if self.dialled else self.limits.resume_server
 
     def ask_for_life(self) -> None:
         """Send a PING that nobody waits for; any byte that comes back is the answer."""
@@ -605,11 +433,6 @@ class Session:
             future = self._shell.future()
             self._settlers.append(future)
             await future
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything that was queued has been acknowledged."""
-        return not (self._out or self._waiting or self.outbox.kept_bytes)
 
     def say_close(self) -> None:
         """Write CLOSE; the ack in it says exactly what was delivered here."""
@@ -626,46 +449,15 @@ class Session:
         self._flowing = False
         self._run_kind = 0  # so that the next send() comes by the check
         self.congested = False
-        self._rooms = _finish(self._rooms)
-        self._settlers = _finish(self._settlers)
-        _finish(list(self._pings.values()))
-
-    def unacknowledged(self) -> list[Entry]:
-        """Return, in order, what was queued and never acknowledged.
-
-        The peer may have taken some of it: everything up to the first entry it has not, and nothing after.
-        """
-        entries = []
-        for frame in self.outbox.frames():
-            entries += self._coder.entries_of(frame)
-        for out, raw, _ in [*self._waiting, (self._out, self._raw, 0)]:
-            tail = iter(raw)
-            for kind, target, source, *payloads in out:
-                whole = [next(tail) if type(one) is int else one for one in payloads]
-                entries += split([(kind, target, source, whole)])
-        return entries
+        self._rooms = finish(self._rooms)
+        self._settlers = finish(self._settlers)
+        finish(list(self._pings.values()))
 
     def validate(self) -> None:
         """Check the invariants."""
-        self.outbox.validate()
-        self.inbox.validate()
-        limits, outbox = self._limits, self.outbox
+        super().validate()
         assert (self._write is not None) == (self.state is State.UP), "exactly UP has a link"
         assert (self.lost is not None) == self.ended, "an end has a reason"
-        assert self._waiting_bytes == sum(size for *_, size in self._waiting)
-        assert outbox.kept_bytes < limits.window + limits.max_frame, "window, and one batch over"
-        if self._flowing:
-            assert self.state is State.UP and not self._paused and not outbox.behind
-            assert not self._waiting and outbox.kept_bytes < limits.window
-        assert not self.congested or not self.ended
-
-
-def _finish(futures: list[Any]) -> list[Any]:
-    """Let all these waiting calls go on; return the list of those that still wait, an empty one."""
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
-    return []
 
 
 def describe(error: BaseException | None) -> str:
