@@ -160,7 +160,7 @@ class Bundle:
                 data, raw=False, unicode_errors="surrogatepass", max_bin_len=_MOST_BYTES
             )
             if table["v"] != FORMAT:
-                raise ValueError(f"bundle format {table['v']!r}, this discoro reads {FORMAT}")
+                raise ValueError(f"format {table['v']!r}, this discoro reads {FORMAT}")
             made = cls(
                 id=id,
                 python=table["python"],
@@ -175,7 +175,7 @@ class Bundle:
                 left_out=dict(table["left out"]),
                 files=[FileItem(row[0], "", *row[1:]) for row in table["files"]],
             )
-        except (msgpack.UnpackException, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             raise ValueError(f"not a bundle: {error}") from error
         made._encoded = data
         return made
