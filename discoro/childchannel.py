@@ -26,12 +26,15 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from discoro.nodesettings import ServerSettings
 from discoro.watchdog import Blocked
 
 PR_SET_PDEATHSIG = 1
+COUNTS_EVERY = 1.0
+"""Seconds between two looks at the counts that ``status`` shows."""
 ORPHAN_GRACE = 3.0
 """Seconds that an orphaned server gets to end in order, where the kernel does not end it."""
 
@@ -131,6 +134,16 @@ class Channel:
                     self._connection.sendall(line)
                 except OSError:  # the parent has ended; the listening thread learns it too
                     pass
+
+    async def report_counts(self, counts: Callable[[], dict[str, int]]) -> None:
+        """Tell the parent the counts whenever they have changed, until cancelled."""
+        told: dict[str, int] | None = None
+        while True:
+            now = counts()
+            if now != told:
+                told = dict(now)
+                self.report("counts", **told)
+            await asyncio.sleep(COUNTS_EVERY)
 
     def blocked(self, blocked: Blocked | None) -> None:
         """Report what the watchdog says."""

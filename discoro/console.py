@@ -11,6 +11,7 @@ Whatever stands in the pipe without that is C code's. The parent shows ``[server
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import queue
@@ -22,6 +23,19 @@ from typing import IO, Any
 
 speaker: ContextVar[str] = ContextVar("discoro_speaker", default="")
 """Name of the coroutine that runs in this context; threads of ``to_thread`` inherit it."""
+
+
+def current_speaker() -> str:
+    """Return who speaks now: the one set, else the coroutine that is the current task."""
+    name = speaker.get()
+    if not name:
+        try:
+            # Only a Coro has a name; what asyncio's own tasks have is no name that users gave.
+            name = getattr(asyncio.current_task(), "name", "")
+        except RuntimeError:  # no loop runs in this thread
+            pass
+    return name
+
 
 LONGEST = 8192
 """Text without a line end is passed on after so many characters."""
@@ -67,7 +81,7 @@ class SpokenLines(io.TextIOBase):
         """Add to the current speaker's line; write what lines that completes."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        name = speaker.get()
+        name = current_speaker()
         key = (name, threading.get_ident())
         with self._lock:
             whole = self._partial.pop(key, "") + text

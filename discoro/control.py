@@ -160,7 +160,7 @@ def _row(server: dict[str, Any]) -> tuple[str, ...]:
         server["name"],
         str(server["pid"] or "-"),
         ",".join(map(str, ports)) or "-",
-        *(str(counts.get(key, "-")) for key in ("computations", "coroutines", "clients")),
+        *(str(counts.get(key, "-")) for key in ("computations", "coroutines", "peers")),
         state,
     )
 

@@ -35,6 +35,13 @@ class Death:
             return cls(signal=-status, out_of_memory=out_of_memory and -status == signal.SIGKILL)
         return cls(exit_code=status)
 
+    @property
+    def wire(self) -> str:
+        """The words that clients are told, and read signal and exit code from (``discoro.errors``)."""
+        if self.signal is not None:
+            return f"ended by signal {self.signal}"
+        return f"ended with exit code {self.exit_code or 0}"
+
     def __str__(self) -> str:
         if self.out_of_memory:
             return "killed by the kernel: out of memory"

@@ -21,14 +21,16 @@ import sys
 import time
 from typing import Any
 
+from discoro.announcer import Announced, Announcer
 from discoro.console import Terminal
 from discoro.control import ControlServer
 from discoro.listeners import open_listeners
 from discoro.nodesettings import NodeSettings, ServerSettings
 from discoro.serverchild import Program
-from discoro.standin import AnswerForDead
+from discoro.standin import AnswerForDead, NobodyAnswers, ParentEndpoint, Standin
 from discoro.statefolder import NodeRecord, ServerRecord, StateFolder, machine_id
 from discoro.supervised import State, Supervised
+from discoro.transport.discovery import DiscoveryUnavailable
 from discoro.transport.secret import Secret
 from discoro.version import __version__
 
@@ -40,7 +42,7 @@ ORPHANED_KILL = 3.0
 """The same when the program that started the node has ended: nobody wants its results."""
 SAY_SLOW = 10.0
 """Seconds of starting after which the terminal says who is not ready."""
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130
 
 
 class Parent:
@@ -53,7 +55,11 @@ class Parent:
         self._program = program
         self._folder = folder
         self._terminal: Terminal | None = None
-        self._lifeline = socket.socket(fileno=settings.lifeline) if settings.lifeline is not None else None
+        self._endpoint: ParentEndpoint | None = None
+        self._announcer: Announcer | None = None
+        self._lifeline = (
+            socket.socket(fileno=settings.lifeline) if settings.lifeline is not None else None
+        )
         self._ready = False
         self._stopping = False
         self._timers: list[asyncio.TimerHandle] = []
@@ -76,13 +82,16 @@ class Parent:
         sockets = [self._listeners(number) for number in range(self.settings.servers)]
         key = Secret(self.settings.secret).prs.hex()
         ports = tuple(group[0].getsockname()[1] for group in sockets if group)
+        self._program.preload()
         for number, listeners in enumerate(sockets, 1):
             settings = self._server_settings(number, key, ports)
-            standin = AnswerForDead(settings, listeners)
+            self._endpoint = self._endpoint or ParentEndpoint(settings)
+            standin: Standin = NobodyAnswers()
+            if self._program.answers_for_dead:
+                standin = AnswerForDead(self._endpoint, listeners)
             self.servers.append(
                 Supervised(settings, self._program, listeners, self, self._changed, standin)
             )
-        self._program.preload()
         for server in self.servers:
             server.fork(self.servers, self._lifeline)
         # From here on there are threads and a loop, and no more forks.
@@ -151,6 +160,7 @@ class Parent:
         try:
             await control.start(self.status, self._on_terminate, self._ended)
             self._folder.announce(self._record())
+            await self._start_announcing()
             self._listen_to_owner(loop)
             Keyboard(loop, self._on_quit).start()
             loop.call_later(SAY_SLOW, self._say_slow)
@@ -159,13 +169,34 @@ class Parent:
         finally:
             self._folder.withdraw(self.id)
             control.close()
+            if self._announcer is not None:
+                self._announcer.close()
+            if self._endpoint is not None:
+                await self._endpoint.close()
             for server in self.servers:
                 for listener in server.listeners:
                     listener.close()
 
+    async def _start_announcing(self) -> None:
+        s = self.settings
+        if s.join is not None or not self._program.answers_for_dead:
+            return
+        self._announcer = Announcer(s, self._folder, self.id, self._announced)
+        try:
+            await self._announcer.start()
+        except DiscoveryUnavailable as error:
+            self.show(f"discoro: {error}\n", 2)
+
+    def _announced(self) -> list[Announced]:
+        return [
+            Announced(server.name, bytes.fromhex(server.id), server.addresses[0][1])
+            for server in self.servers
+            if server.id
+        ]
+
     def _record(self) -> NodeRecord:
         s = self.settings
-        records = [ServerRecord(server.name, server.addresses) for server in self.servers]
+        records = [ServerRecord(s.name, s.addresses, s.id) for s in self.servers]
         return NodeRecord(
             id=self.id,
             name=s.name,
@@ -183,6 +214,10 @@ class Parent:
                 f"discoro: {self.settings.join} is gone for good ({server.gone}); ending\n", 2
             )
             self.end()
+        if server.id and not self._stopping:
+            self._folder.announce(self._record())  # with its process id
+            if self._announcer is not None and server is self.servers[0]:
+                self._announcer.announce()
         if all(s.state is State.ENDED for s in self.servers):
             self._ended.set()
         elif not self._ready and all(s.state is State.RUNNING for s in self.servers):

@@ -23,7 +23,13 @@ from typing import Protocol
 
 
 class Program(Protocol):
-    """What a server process runs."""
+    """What a server process runs.
+
+    Attributes:
+        answers_for_dead: Whether the parent speaks its protocol, and answers its port while no process of it runs.
+    """
+
+    answers_for_dead: bool
 
     def preload(self) -> None:
         """Import what all servers need, in the parent."""

@@ -22,9 +22,6 @@ from discoro.watchdog import Watchdog
 
 Serve = Callable[[ServerSettings, list[socket.socket], Channel], Coroutine[Any, Any, None]]
 
-COUNTS_EVERY = 1.0
-"""Seconds between two looks at the counts that ``status`` shows."""
-
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from discoro.serverprocess import started; started(sys.argv[3:])"
@@ -34,6 +31,8 @@ _COMMAND = (
 class ServerProgram:
     """The program of a real server."""
 
+    answers_for_dead = True
+
     def preload(self) -> None:
         """Import the base once, for all servers that are forked."""
         import cloudpickle
@@ -41,10 +40,9 @@ class ServerProgram:
         import msgpack
         import uvloop
 
-        import discoro.scheduler
+        from discoro import serving
 
-        del cloudpickle, cryptography, msgpack, uvloop
-        getattr(discoro, "Scheduler")  # noqa: B009 - resolved lazily, and that is what loads it
+        del cloudpickle, cryptography, msgpack, serving, uvloop
 
     def run(
         self, channel: socket.socket, lifeline: socket.socket, listeners: list[socket.socket]
@@ -84,7 +82,7 @@ def run_server(
     lock = enter_folder(settings)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_main(serve or serve_computations, settings, listeners, channel))
+            runner.run(_main(serve or _serve_computations, settings, listeners, channel))
     finally:
         console.finish()
         if lock is not None:
@@ -109,6 +107,16 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+async def _serve_computations(
+    settings: ServerSettings, listeners: list[socket.socket], channel: Channel
+) -> None:
+    from discoro.serving import (
+        serve_computations,
+    )  # the only part that knows coroutines and sessions
+
+    await serve_computations(settings, listeners, channel)
+
+
 async def _main(
     serve: Serve, settings: ServerSettings, listeners: list[socket.socket], channel: Channel
 ) -> None:
@@ -120,48 +128,3 @@ async def _main(
         await serve(settings, listeners, channel)
     finally:
         watchdog.stop()
-
-
-async def serve_computations(settings: ServerSettings, listeners: list[socket.socket], channel: Channel) -> None:
-    """Serve computations until ordered to drain or to terminate."""
-    import discoro
-    from discoro.transport.secret import Secret
-
-    async with discoro.Scheduler(
-        name=settings.name,
-        secret=Secret.from_prs(bytes.fromhex(settings.key)),
-        cluster=settings.cluster,
-        dest_path=os.getcwd(),
-        max_file_size=settings.max_file_size,
-        ext_ip_addr=settings.ext_ip_addr,
-        udp_port=settings.udp_port,
-        certfile=settings.certfile,
-        keyfile=settings.keyfile,
-        sockets=listeners,
-        role="server",
-    ) as scheduler:
-        server = discoro.Coro(discoro.discoro_server)
-        channel.report("ready")
-        counting = asyncio.create_task(report_counts(scheduler.counts, channel))
-        try:
-            await drained(server, scheduler.counts, channel)
-        finally:
-            counting.cancel()
-
-
-async def drained(server: Any, counts: Callable[[], dict[str, int]], channel: Channel) -> None:
-    """Return when the server may end: drained, or told to terminate."""
-    await channel.drain.wait()
-    while counts().get("coroutines", 0) and not channel.terminate.is_set():
-        await asyncio.sleep(0.05)
-
-
-async def report_counts(counts: Callable[[], dict[str, int]], channel: Channel) -> None:
-    """Tell the parent the counts whenever they have changed."""
-    told: dict[str, int] | None = None
-    while True:
-        now = counts()
-        if now != told:
-            told = dict(now)
-            channel.report("counts", **told)
-        await asyncio.sleep(COUNTS_EVERY)

@@ -46,10 +46,11 @@ class StateFolderUnusable(DiscoroError):
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """One server of a node: its name and the (host, port) pairs that it listens on."""
+    """One server of a node: its name, the (host, port) pairs that it listens on, its process id in hex once it is known."""
 
     name: str
     addresses: list[tuple[str, int]]
+    process: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ class NodeRecord:
         try:
             data: dict[str, Any] = json.loads(text)
             data["servers"] = [
-                ServerRecord(str(s["name"]), [(str(h), int(p)) for h, p in s["addresses"]])
+                ServerRecord(
+                    str(s["name"]),
+                    [(str(h), int(p)) for h, p in s["addresses"]],
+                    bytes.fromhex(s["process"]).hex(),
+                )
                 for s in data["servers"]
             ]
             record = cls(**{f.name: data[f.name] for f in fields(cls)})

@@ -15,6 +15,7 @@ from discoro.console import CarriedLines
 from discoro.deaths import Death, Restarts, oom_kills
 from discoro.nodesettings import ServerSettings
 from discoro.serverchild import Child, Program, execute_server, fork_server
+from discoro.standin import Standin
 from discoro.watchdog import Blocked
 
 READ = 65_536
@@ -32,16 +33,6 @@ class State(enum.Enum):
     DRAINING = "draining"
     WAITING = "waiting to restart"
     ENDED = "ended"
-
-
-class Standin(Protocol):
-    """Who answers a server's port while no process of it runs."""
-
-    def start(self, death: Death) -> None:
-        """Begin to answer."""
-
-    def stop(self) -> None:
-        """Leave the port to the server."""
 
 
 class Screen(Protocol):
@@ -77,6 +68,7 @@ class Supervised:
         self.counts: dict[str, int] = {}
         self.id = ""
         self.gone: str | None = None  # why the peer given with --join is gone
+        self.failed = False  # it never came
         self.death: Death | None = None  # how its last process ended
         self._blocked: Blocked | None = None
         self._blocked_at = 0.0  # loop time of the report
@@ -124,7 +116,7 @@ class Supervised:
             return
         assert self._loop is not None
         self._oom_kills = _oom_kills()
-        settings = replace(self.settings, last_end=str(self.death))
+        settings = replace(self.settings, last_end=self.death.wire if self.death else "")
         try:
             self.child = execute_server(
                 self._program, self.name, settings.to_json(), self.listeners
@@ -180,6 +172,7 @@ class Supervised:
             self._blocked = None
         elif kind == "gone":
             self.gone = str(facts.get("why", ""))
+            self.failed = bool(facts.get("failed"))
             self._changed(self)
 
     def _on_output(self, child: Child, number: int) -> None:

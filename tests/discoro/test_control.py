@@ -21,7 +21,7 @@ SERVER = {
     "last_end": None,
     "blocked": None,
     "stopped": False,
-    "counts": {"computations": 2, "coroutines": 14, "clients": 1},
+    "counts": {"computations": 2, "coroutines": 14, "peers": 1},
 }
 NODE = {
     "name": "bob",

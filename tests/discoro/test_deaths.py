@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from discoro.deaths import Death, Restarts, oom_kills, signal_name
+from discoro.errors import ServerKilled, from_transport
+from discoro.transport.errors import SessionLost
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,14 @@ def test_a_server_that_was_ready_is_restarted_at_once_others_wait_longer_each_ti
 def test_waits_do_not_overflow() -> None:
     restarts = Restarts()
     assert {restarts.delay(was_ready=False) for _ in range(2000)} <= {1, 2, 4, 8, 16, 30}
+
+
+@pytest.mark.parametrize(
+    ("status", "signal", "exit_code"), [(-11, 11, None), (3, None, 3), (0, None, 0)]
+)
+def test_clients_read_signal_and_exit_code_from_the_words_on_the_wire(
+    status: int, signal: int | None, exit_code: int | None
+) -> None:
+    error = from_transport(SessionLost("the process has ended", Death.of(status).wire))
+    assert isinstance(error, ServerKilled)
+    assert (error.signal, error.exit_code) == (signal, exit_code)

@@ -18,7 +18,7 @@ from discoro import console
 from discoro.childchannel import Channel
 from discoro.cli import main
 from discoro.nodesettings import ServerSettings
-from discoro.serverprocess import report_counts, run_server
+from discoro.serverprocess import run_server
 
 NEVER_READY = "SMALLNODE_NEVER_READY"
 
@@ -85,7 +85,7 @@ async def serve(settings: ServerSettings, listeners: list[socket.socket], channe
     small = Small(settings)
     for listener in listeners:
         await asyncio.start_server(small.connection, sock=listener)
-    counting = asyncio.create_task(report_counts(lambda: {"coroutines": small.jobs}, channel))
+    counting = asyncio.create_task(channel.report_counts(lambda: {"coroutines": small.jobs}))
     channel.report("ready", id="00" * 16)
     await channel.drain.wait()
     while small.jobs and not channel.terminate.is_set():
@@ -94,6 +94,8 @@ async def serve(settings: ServerSettings, listeners: list[socket.socket], channe
 
 
 class SmallProgram:
+    answers_for_dead = False
+
     def preload(self) -> None:
         pass
 

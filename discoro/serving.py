@@ -1,0 +1,152 @@
+"""What a real server process does: a scheduler on the given sockets, ``discoro_server`` in it, and the node's other wishes.
+
+``--peer`` adds peers by hand and goes on until they answer; ``--join`` dials out and ends with that peer; programs that find one
+server of a node are told of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+
+import discoro
+from discoro.childchannel import Channel
+from discoro.errors import AuthenticationFailed, DiscoroError, VersionMismatch
+from discoro.messages import Neighbours
+from discoro.nodesettings import ServerSettings
+from discoro.transport.addresses import Location, parse_address
+from discoro.transport.frames import Kind
+from discoro.transport.secret import Secret
+
+log = logging.getLogger("discoro.node")
+
+LOOK = 0.05
+"""Seconds between two looks at whether the running work is done."""
+AGAIN = 5.0
+"""Seconds between two dials of a peer given by hand."""
+JOIN_TIMEOUT = 60.0
+"""Seconds that the peer given with ``--join`` may take to answer for the first time."""
+
+
+async def serve_computations(
+    settings: ServerSettings, listeners: list[socket.socket], channel: Channel
+) -> None:
+    """Serve until ordered to drain or to terminate."""
+    async with discoro.Scheduler(
+        name=settings.name,
+        secret=Secret.from_prs(bytes.fromhex(settings.key)),
+        cluster=settings.cluster,
+        dest_path=os.getcwd(),
+        max_file_size=settings.max_file_size,
+        ext_ip_addr=settings.ext_ip_addr,
+        udp_port=settings.udp_port,
+        certfile=settings.certfile,
+        keyfile=settings.keyfile,
+        sockets=listeners,
+        role="server",
+        outbound_only=settings.join is not None,
+    ) as scheduler:
+        hosting: discoro.Coro[None] = discoro.Coro(discoro.discoro_server)
+        while scheduler.network.server is None:
+            if not hosting.is_alive():
+                await hosting  # raises what it failed with
+            await asyncio.sleep(0)
+        tasks = [asyncio.create_task(channel.report_counts(scheduler.counts))]
+        tasks += [asyncio.create_task(_know(scheduler, peer)) for peer in settings.peers]
+        if settings.join is not None:
+            tasks.append(asyncio.create_task(_join(scheduler, settings.join, channel)))
+        if len(settings.siblings) > 1:
+            _introduce(scheduler, settings)
+        channel.report("ready", id=scheduler.location.id.hex() if scheduler.location.id else "")
+        try:
+            await _drained(scheduler, channel)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _drained(scheduler: discoro.Scheduler, channel: Channel) -> None:
+    """Return when the server may end: its work is done after ``drain``, or it was told to terminate."""
+    await channel.drain.wait()
+    server = scheduler.network.server
+    if server is not None:
+        server.drain()
+    while not channel.terminate.is_set():
+        idle = server is None or server.idle
+        if idle and not scheduler.waited_for():
+            return
+        await asyncio.sleep(LOOK)
+
+
+def _introduce(scheduler: discoro.Scheduler, settings: ServerSettings) -> None:
+    """Tell each program that comes of the other servers of this node."""
+    network = scheduler.network
+    others = [port for port in settings.siblings if port != settings.siblings[settings.number - 1]]
+
+    def came(name: str, location: Location, status: int | str) -> None:
+        peer = network.peers.get(location.id or b"")
+        if status != 1 or peer is None or peer.session is None:
+            return
+        if peer.session.peer.role == "program":
+            host = network.address()[0]
+            message = Neighbours([[host, port] for port in others])
+            peer.post(Kind.NOTICE, 0, 0, message.encode())
+
+    network.status.add(came, busy=False)
+
+
+async def _know(scheduler: discoro.Scheduler, peer: str) -> None:
+    """Add a peer by hand, however long it takes to appear."""
+    host, port = parse_address(peer, 1)
+    given = peer.rstrip().endswith(f":{port}")
+    said = ""
+    while True:
+        try:
+            await scheduler.peer(host, tcp_port=port if given else None, timeout=AGAIN)
+            return
+        except (DiscoroError, OSError, TimeoutError) as error:
+            text = str(error) or f"no answer within {AGAIN:g} s"
+            if text != said:
+                said = text
+                log.warning("--peer %s: %s", peer, text)
+        await asyncio.sleep(AGAIN)
+
+
+async def _join(scheduler: discoro.Scheduler, where: str, channel: Channel) -> None:
+    """Dial the peer that this node lives for; report when it is gone for good."""
+    host, port = parse_address(where)
+    try:
+        async with asyncio.timeout(JOIN_TIMEOUT):
+            location = await _dialled(scheduler, host, port)
+    except TimeoutError:
+        channel.report("gone", why=f"no answer within {JOIN_TIMEOUT:g} s", failed=True)
+        return
+    except DiscoroError as error:
+        channel.report("gone", why=str(error), failed=True)
+        return
+    gone = asyncio.Event()
+
+    def heard(name: str, other: Location, status: int | str) -> None:
+        if status == 0 and other.id == location:
+            gone.set()
+
+    scheduler.network.status.add(heard, busy=False)
+    if location not in {peer.process for peer in scheduler.network.live_peers()}:
+        gone.set()  # it went in between
+    await gone.wait()
+    channel.report("gone", why="its session is over", failed=False)
+
+
+async def _dialled(scheduler: discoro.Scheduler, host: str, port: int) -> bytes:
+    """Dial until somebody answers; return the id of its process. What another dial would not change is raised."""
+    while True:
+        try:
+            peer = await scheduler.network.dial(host, port, None, given=True)
+            return peer.process
+        except (AuthenticationFailed, VersionMismatch):
+            raise
+        except DiscoroError as error:
+            log.debug("--join %s:%s: %s", host, port, error)
+            await asyncio.sleep(0.5)
