@@ -58,8 +58,12 @@ def is_async_entry(func: Any) -> bool:
     return bool(_flags(func) & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE))
 
 
+def _is_plain(func: Any) -> bool:
+    return type(func) is FunctionType and "__wrapped__" not in func.__dict__
+
+
 def _flags(func: Any) -> int:
-    code = getattr(func if type(func) is FunctionType else _bare(func), "__code__", None)
+    code = getattr(func if _is_plain(func) else _bare(func), "__code__", None)
     return code.co_flags if isinstance(code, CodeType) else 0
 
 
@@ -83,7 +87,7 @@ def first_frame(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], own: A
         NotACoroutine: If ``func`` is something else.
         TypeError: If the arguments do not fit, as in any call.
     """
-    if type(func) is FunctionType:
+    if _is_plain(func):
         code = func.__code__
         if not code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
             raise NotACoroutine(func)
