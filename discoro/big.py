@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from discoro.errors import DiscoroError, NoSuchCoro
 from discoro.outcomes import failed
+from discoro.peer import OVERHEAD
 from discoro.scheduler.outcome import Returned
 from discoro.transport import codec
 from discoro.transport.errors import ControlError
@@ -81,7 +82,8 @@ class _Incoming:
         self.source = source
         self.receipt = receipt
         self.head = head
-        self.size = 0
+        # Pickle and buffers together: what its sender counted.
+        self.size = len(head or b"")
         self.places: list[_Place] = []
         self.coming: list[asyncio.Future[Any]] = []
 
@@ -156,7 +158,7 @@ class BigMessages:
         listed = [[transfer.number, transfer.size] for transfer in transfers]
         payload = codec.encode([int(kind), receipt, inline, listed], self._network.limits)
         if kind in (Kind.SEND, Kind.DELIVER):
-            peer.queue((Kind.BIG, target, source, payload), size, limited=kind == Kind.SEND)
+            peer.queue((Kind.BIG, target, source, payload), size + OVERHEAD, limited=kind == Kind.SEND)
         else:
             peer.post(Kind.BIG, target, source, payload)
         return transfers
@@ -232,8 +234,8 @@ class BigMessages:
         if incoming.kind == Kind.RESULT:
             try:
                 peer.run_ended(target, Returned(loads_parts(head, buffers)))
-            except DiscoroError as error:
-                peer.run_ended(target, failed(error))
+            except DiscoroError as undecodable:
+                peer.run_ended(target, failed(undecodable))
             return
         taking = inbound.taking(peer, target)
         error: Exception | None = None
@@ -244,7 +246,7 @@ class BigMessages:
                 taking.put(loads_parts(head, buffers, taking.names))
             except DiscoroError as undecodable:
                 error = inbound.undecodable(peer, target, undecodable)
-            inbound.owe(peer, target, taking, incoming.size + len(head) + 64)
+            inbound.owe(peer, target, taking, incoming.size + OVERHEAD)
         if incoming.receipt:
             inbound.receipt(peer, incoming.receipt, error)
 

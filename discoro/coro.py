@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from discoro import registry
 from discoro import scheduler as _local
 from discoro.scheduler.errors import WrongThread
+from discoro.scheduler.outcome import exception_of
 from discoro.transport.addresses import Location
 
 if TYPE_CHECKING:
@@ -45,8 +46,15 @@ class Coro(Generic[T]):
 
         def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
 
-        name: str
-        number: int
+    @property
+    def name(self) -> str:
+        """Name of its function, or the one it was given."""
+        raise NotImplementedError
+
+    @property
+    def number(self) -> int:
+        """Its number, unique in its process."""
+        raise NotImplementedError
 
     @property
     def location(self) -> Location:
@@ -61,7 +69,7 @@ class Coro(Generic[T]):
         """
         raise NotImplementedError
 
-    async def deliver(self, message: Any, timeout: float | None = None) -> int:
+    def deliver(self, message: Any, timeout: float | None = None) -> Awaitable[int]:
         """Put a message into its mailbox; gives 1 once it is there, 0 when it is not known to be there in time.
 
         Raises:
@@ -70,7 +78,7 @@ class Coro(Generic[T]):
         """
         raise NotImplementedError
 
-    async def finish(self, timeout: float | None = None) -> T:
+    def finish(self, timeout: float | None = None) -> Awaitable[T]:
         """Wait until it has ended; gives its result or raises what it raised (the same as ``await coro``).
 
         Raises:
@@ -88,8 +96,8 @@ class Coro(Generic[T]):
         """Cancel it: GeneratorExit in generators, CancelledError in ``async def``; gives 0."""
         raise NotImplementedError
 
-    def throw(self, *exception: Any) -> int:
-        """Raise an exception where it waits; gives 0."""
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> int:
+        """Raise an exception, or one of this type and value, where it waits; gives 0."""
         raise NotImplementedError
 
     def resume(self, update: Any = None) -> int:
@@ -100,7 +108,7 @@ class Coro(Generic[T]):
         """Whether it has not ended; of a remote one, as far as is known here."""
         raise NotImplementedError
 
-    async def monitor(self, observed: Coro[Any]) -> int:
+    def monitor(self, observed: Coro[Any]) -> Awaitable[int]:
         """Let this coroutine get one ``MonitorException`` message when ``observed`` ends; gives 0."""
         raise NotImplementedError
 
@@ -119,7 +127,7 @@ class Coro(Generic[T]):
         return cast("Coro[Any] | None", found)
 
 
-class LocalCoro(_local.Coro, Coro[T]):
+class LocalCoro(_local.Coro[T], Coro[T]):
     """A coroutine of this process: the only kind that is a Future."""
 
     __module__ = "discoro"
@@ -136,7 +144,7 @@ class LocalCoro(_local.Coro, Coro[T]):
     @property
     def location(self) -> Location:
         """Where the coroutine runs: this process."""
-        return cast(Location, self.scheduler.location)
+        return cast("Network", self.scheduler.elsewhere).location
 
     def __reduce__(self) -> tuple[Any, ...]:
         elsewhere: Network = self.scheduler.elsewhere  # type: ignore[assignment]  # ours always has one
@@ -159,6 +167,9 @@ class RemoteCoro(Coro[T]):
         "process",
         "refused",
     )
+
+    name: str
+    number: int
 
     def __init__(
         self,
@@ -201,14 +212,14 @@ class RemoteCoro(Coro[T]):
     @property
     def location(self) -> Location:
         """Where the coroutine runs."""
-        return cast(Location, self.network.location_of(self.process, self.hint))
+        return self.network.location_of(self.process, self.hint)
 
     @property
     def network(self) -> Network:
         """The network through which it is reached."""
         if self._network is None:
             self._network = LocalCoro.home().elsewhere
-        return self._network  # type: ignore[return-value]  # a discoro scheduler always has one
+        return cast("Network", self._network)
 
     def peer(self) -> Peer:
         """What we have with its process; dials a new session after a loss."""
@@ -268,10 +279,10 @@ class RemoteCoro(Coro[T]):
         self.network.call(self._terminate)
         return 0
 
-    def throw(self, *exception: Any) -> int:
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> int:
         """See :meth:`Coro.throw`."""
         self.network.check_thread("throw")
-        self.peer().throw(self.number, _local.make_exception(*exception))
+        self.peer().throw(self.number, exception_of(error, value, traceback))
         return 0
 
     def resume(self, update: Any = None) -> int:

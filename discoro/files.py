@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from discoro.errors import FileRefused, from_transport
 from discoro.messages import Blob, DeleteFile, Done, Message, SendFile
@@ -23,6 +24,8 @@ from discoro.transport.workdir import AlreadyThere, Workdir
 if TYPE_CHECKING:
     from discoro.network import Network
     from discoro.peer import Peer
+
+T = TypeVar("T")
 
 # Name, size, SHA-256 and mode, as an offer lists them.
 Listed = tuple[str, int, bytes, int]
@@ -90,7 +93,7 @@ class Files:
     async def release(self, owner: str, *, keep: bool) -> None:
         """A computation ends: its files go, unless they are to stay."""
         if self._workdir is not None:
-            await _threaded(lambda: self._workdir and self._workdir.release(owner, keep=keep))
+            await _threaded(partial(self._workdir.release, owner, keep=keep))
 
     @property
     def store(self) -> Store:
@@ -196,7 +199,7 @@ def _remote_name(name: str, dir: str | None, network: Network) -> str:
     return joined
 
 
-async def _threaded(function: Any, *args: Any) -> Any:
+async def _threaded(function: Callable[..., T], *args: Any) -> T:
     """Call a function that touches the disk, in a thread; its errors are the users' ones."""
     try:
         return await asyncio.to_thread(function, *args)

@@ -256,7 +256,7 @@ class Network:
         host, port = hint or ("unknown", 0)
         return Location(host or "unknown", port, peer.name if peer else None, process)
 
-    def hint_of(self, coro: RemoteCoro[Any]) -> tuple[str, int]:
+    def hint_of(self, coro: RemoteCoro[Any] | RemoteChannel) -> tuple[str, int]:
         """Address that goes along with a reference, for third parties."""
         peer = self.peers.get(coro.process)
         if peer is not None and peer.session is not None:

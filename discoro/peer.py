@@ -96,7 +96,8 @@ class Peer:
         if not self.opened.done():
             self.opened.set_exception(error)
             self.opened.exception()  # whoever waits gets it; nobody has to
-        for future in [*self.replies.values(), *self._receipts.values()]:
+        waiting: list[asyncio.Future[Any]] = [*self.replies.values(), *self._receipts.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(error)
         runs, self.runs = self.runs, {}

@@ -179,7 +179,7 @@ class Server:
         func, args, kwargs = loads(call, self._spaces[hosted.computation])
         name = f"{when} of {hosted.name}"
         scheduler = self._network.scheduler
-        coro = LocalCoro._start(
+        coro: LocalCoro[Any] = LocalCoro._start(
             scheduler, _called, (func, args, kwargs), {}, name=name, context=self._context(hosted)
         )
         scheduler.begin(coro)
@@ -244,7 +244,7 @@ class Server:
         args, kwargs = arguments if len(arguments) == 2 else (arguments[0], {})
         scheduler = self._network.scheduler
         try:
-            coro = LocalCoro._start(
+            coro: LocalCoro[Any] = LocalCoro._start(
                 scheduler,
                 self._spaces[hosted.computation].entry,
                 args,
@@ -285,7 +285,7 @@ class Server:
         self._network.keep_outcome(number, outcome)
         if peer.ended is None:
             self._tell(peer, number, outcome)
-        if waiting is not None and waiting.computation in self._spaces:
+        if waiting is not None:
             self._network.task(self._discard(waiting), f"close {waiting.name}")
 
     def _tell(self, peer: Peer, number: int, outcome: Outcome) -> None:
@@ -313,12 +313,13 @@ class Server:
     async def _close(self, peer: Peer, close: CloseComputation) -> Message:
         hosted = self._hosting.find(close.computation, peer.process)
         numbers = self._hosting.close(hosted)
-        await self._end_runs(hosted, numbers)
         try:
+            await self._end_runs(hosted, numbers)
             if close.func is not None:
                 await self._call(hosted, close.func, "close")
         finally:
-            await self._discard(hosted)
+            if self._hosting.abandon(hosted):
+                await self._discard(hosted)
         return Done(0)
 
     async def _end_runs(self, hosted: Hosted, numbers: list[int]) -> None:
@@ -360,7 +361,7 @@ class Server:
         for number in doomed:
             self._terminate(number)
         for hosted in gone:
-            if not hosted.runs:
+            if self._hosting.abandon(hosted):
                 self._network.task(self._discard(hosted), f"close {hosted.name}")
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from .errors import (
     NotTheCoroutine,
 )
 from .machine import CANCEL, SWAP
-from .outcome import MonitorException, Outcome
+from .outcome import MonitorException, Outcome, exception_of
 from .taskface import TaskFace
 from .waits import ENDED, HANDED, Act, Deliver, Join, Pause, Receive, TimedReceive, Wait
 
@@ -229,14 +229,7 @@ class Coro(TaskFace[T]):
         task alive, which then takes what it waits for: to end a coroutine, use :meth:`terminate`.
         """
         self.scheduler.check_thread("throw")
-        if isinstance(error, type):
-            error = (
-                error() if value is None else value if isinstance(value, error) else error(value)
-            )
-        if not isinstance(error, BaseException):
-            raise TypeError(f"throw() takes an exception, not {error!r}")
-        if traceback is not None:
-            error = error.with_traceback(traceback)
+        error = exception_of(error, value, traceback)
         if self._wait is not ENDED and self._pending is not CANCEL:
             self._pending = error
             self._interrupt()

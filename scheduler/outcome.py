@@ -88,6 +88,19 @@ class Stopped:
 Outcome = Returned | Failed | Stopped
 
 
+def exception_of(error: Any, value: Any = None, traceback: Any = None) -> BaseException:
+    """Return the exception that ``throw(error, value, traceback)`` means, as generators take it.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if isinstance(error, type) and issubclass(error, BaseException):
+        error = error() if value is None else value if isinstance(value, error) else error(value)
+    if not isinstance(error, BaseException):
+        raise TypeError(f"throw() takes an exception, not {error!r}")
+    return error if traceback is None else error.with_traceback(traceback)
+
+
 class MonitorException(Exception):
     """The message a monitor gets: ``args`` are the coroutine and ``(type, value)`` of its end.
 
