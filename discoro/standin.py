@@ -19,6 +19,7 @@ from discoro.transport.endpoint import Endpoint
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Hello
 from discoro.transport.limits import Limits
+from discoro.transport.network import TcpListener, TlsNetwork
 from discoro.transport.secret import Secret
 from discoro.transport.session import Session
 from discoro.transport.tls import Certificate
@@ -60,6 +61,7 @@ class ParentEndpoint:
             s = self._settings
             certificate = Certificate.from_files(s.certfile, s.keyfile) if s.certfile else None
             secret = Secret.from_prs(bytes.fromhex(s.key))
+            credentials, limits = Credentials(secret, s.cluster, certificate), Limits()
             process = os.urandom(16)
             self._endpoint = Endpoint(
                 process_id=process,
@@ -70,11 +72,12 @@ class ParentEndpoint:
                     version=__version__,
                     role="parent",
                 ),
-                credentials=Credentials(secret, s.cluster, certificate),
-                limits=Limits(),
+                credentials=credentials,
+                limits=limits,
                 handlers=(),
                 observer=_NoSessions(),
                 flush_later=lambda session: None,
+                network=_Network(credentials, limits),
             )
         return self._endpoint
 
@@ -82,6 +85,28 @@ class ParentEndpoint:
         """Close it, if there is one."""
         if self._endpoint is not None:
             await self._endpoint.close()
+
+
+class _Network(TlsNetwork):
+    """TCP and TLS, whose listeners can be left and taken up again."""
+
+    def adopt(self, sock: socket.socket) -> TcpListener:
+        """Take connections from a copy of a socket."""
+        return _Listener(sock.dup(), Limits())
+
+
+class _Listener(TcpListener):
+    """A listener that the selector forgets before its descriptor is closed.
+
+    The kernel's poll list knows a copied socket by the socket it was copied from, so closing the copy does not take it off the
+    list; and the next copy, of the same number, could not be put on it.
+    """
+
+    def close(self) -> None:
+        """Take no more."""
+        if self.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.fileno())
+        super().close()
 
 
 class _NoSessions:
