@@ -19,12 +19,15 @@ THIRD_PARTY = {
     "transport": {"msgpack", "cryptography", "cpace", "psutil", "uvloop"},
 }
 PURE = {
-    "scheduler": {"errors", "outcome", "mailbox", "driver"},
-    "transport": {
-        *("errors", "limits", "addresses", "frames", "codec", "paths", "backoff", "delivery"),
-        *("lanes", "session", "handshake", "proofs", "secret", "throttle", "beacon", "hints", "transfer"),
-    },
-    "discoro": {"messages", "bundle", "hosting", "errors"},
+    name: set(modules.split())
+    for name, modules in {
+        "scheduler": "errors outcome mailbox driver entry names",
+        "transport": (
+            "errors limits addresses frames codec paths backoff delivery lanes session handshake proofs "
+            "secret throttle beacon hints transfer bulkframes ledger greeting"
+        ),
+        "discoro": "messages bundle hosting errors codeerrors deaths nodesettings privatenames",
+    }.items()
 }
 IO_MODULES = {"asyncio", "socket", "ssl", "selectors", "threading", "subprocess", "time"}
 
