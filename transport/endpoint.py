@@ -381,8 +381,10 @@ class Endpoint:
                 await asyncio.sleep(delay_before(attempt, self.limits, random.random))
                 attempt += 1
                 error = await self._resume(session)
-                if error is None or session.state is not State.DOWN:
-                    return
+                if error is None:
+                    # Up, and perhaps down again before this task has run on: then it is still the one that dials.
+                    attempt, refused_at = 0, None
+                    continue
                 logger.debug("! dialling %r again failed: %s", session, error)
                 if not isinstance(error.__cause__, ConnectionRefusedError) or session.given:
                     refused_at = None
