@@ -225,7 +225,7 @@ class Computation(Generic[P, T]):
 
     # --- run
 
-    async def run(self, peer: Where, *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
+    async def run(self, peer: Where, /, *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
         """Start a coroutine of the computation at a server; gives a reference to it.
 
         Cancelling the wait cancels the start.

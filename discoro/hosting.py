@@ -38,6 +38,7 @@ class Hosted:
         owner: Process id of the client that offered it.
         handle: Number that run entries name; 0 until it is ready.
         runs: Numbers of the coroutines that run, with True for the detached ones.
+        abandoned: Nobody waits for its end: it goes when its last run has ended.
     """
 
     computation: bytes
@@ -49,6 +50,7 @@ class Hosted:
     state: State = State.OFFERED
     handle: int = 0
     runs: dict[int, bool] = field(default_factory=dict)
+    abandoned: bool = False
 
 
 class Hosting:
@@ -152,12 +154,12 @@ class Hosting:
         self._by_run[number] = hosted
 
     def ended(self, number: int) -> Hosted | None:
-        """A run has ended. Returns its computation when that was only waiting for it to be closed."""
+        """A run has ended. Returns its computation when that was abandoned, and waited for this run alone."""
         hosted = self._by_run.pop(number, None)
         if hosted is None:
             return None
         del hosted.runs[number]
-        return hosted if hosted.state is State.CLOSING and not hosted.runs else None
+        return hosted if hosted.abandoned and not hosted.runs else None
 
     def runs_of(self, number: int) -> Hosted | None:
         """The computation that run ``number`` belongs to."""
@@ -169,9 +171,21 @@ class Hosting:
         self._by_handle.pop(hosted.handle, None)
         return list(hosted.runs)
 
+    def abandon(self, hosted: Hosted) -> bool:
+        """Nobody waits for its end any more. Returns whether nothing of it runs: then it can be forgotten now."""
+        hosted.abandoned = True
+        return not hosted.runs
+
     def owner_lost(self, owner: bytes) -> tuple[list[Hosted], list[int]]:
-        """A client is gone. Returns its computations, now closing, and the runs to terminate."""
-        gone = [hosted for hosted in self._by_id.values() if hosted.owner == owner]
+        """A client is gone. Returns its computations, now closing, and the runs to terminate.
+
+        Those that are being set up or closed are left to whoever does that.
+        """
+        gone = [
+            hosted
+            for hosted in self._by_id.values()
+            if hosted.owner == owner and hosted.state in (State.OFFERED, State.READY)
+        ]
         doomed = []
         for hosted in gone:
             self.close(hosted)

@@ -1,0 +1,152 @@
+"""What the acceptance tests ship: generator functions and coroutine functions, as users write them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from discoro import Coro, Scheduler
+
+seen: list[Any] = []
+
+
+def add(a: int, b: int = 10, *, c: int = 0) -> Any:
+    yield None
+    return a + b + c
+
+
+async def multiply(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a * b
+
+
+def fail(text: str) -> Any:
+    yield None
+    raise ValueError(text)
+
+
+class Odd(Exception):
+    """An exception of the client's own, with data."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text, number)
+        self.number = number
+
+
+async def fail_oddly(number: int) -> None:
+    raise Odd("odd", number)
+
+
+def echo(client: Any, coro: Any = None) -> Any:
+    """Send back whatever comes, until None comes."""
+    while True:
+        message = yield coro.receive()
+        if message is None:
+            return "done"
+        client.send(message)
+
+
+async def gather_messages(count: int, coro: Any = None) -> list[Any]:
+    return [await coro.receive() for _ in range(count)]
+
+
+async def wait(coro: Any = None) -> Any:
+    """Wait for one message and return it."""
+    return await coro.receive()
+
+
+async def hang(client: Any = None, coro: Any = None) -> None:
+    """Wait for ever; say so first, and say at the end how it went."""
+    if client is not None:
+        client.send("here")
+    try:
+        await coro.suspend()
+    finally:
+        if client is not None:
+            client.send("ended")
+
+
+async def flood(client: Any, count: int, ending: str = "return") -> Any:
+    """Send many messages and end."""
+    for number in range(count):
+        client.send(number)
+    if ending == "raise":
+        raise ValueError("after the flood")
+    return "flooded"
+
+
+async def remember(value: Any) -> list[Any]:
+    seen.append(value)
+    return seen
+
+
+def set_up(value: Any) -> None:
+    """Called by setup: a plain function."""
+    seen.append(value)
+
+
+def set_up_slowly(value: Any) -> Any:
+    """Called by setup: a generator function."""
+    yield asyncio.sleep(0.01)
+    seen.append(value)
+
+
+async def set_up_async(value: Any, *, extra: Any = None) -> None:
+    await asyncio.sleep(0.01)
+    seen.append((value, extra))
+
+
+def set_up_badly() -> None:
+    raise RuntimeError("no good")
+
+
+def write(path: str, text: str) -> None:
+    """Called by close."""
+    with open(path, "w") as file:
+        file.write(text)
+
+
+async def where() -> tuple[int, Any]:
+    """Which process this is."""
+    return os.getpid(), Scheduler.instance().location
+
+
+async def relay(to: Any, message: Any) -> Any:
+    """Deliver a message to somebody, wherever that is."""
+    return await to.deliver(message)
+
+
+async def identity(value: Any) -> Any:
+    return value
+
+
+async def start_inner(coro: Any = None) -> Any:
+    """Start a coroutine of one's own and return it."""
+    return Coro(wait)
+
+
+async def keywords(**given: Any) -> dict[str, Any]:
+    return given
+
+
+async def suspended(client: Any, coro: Any = None) -> Any:
+    client.send("here")
+    return await coro.suspend()
+
+
+async def block(client: Any, seconds: float) -> str:
+    """Hold up the whole process for a while."""
+    import time
+
+    client.send("blocking")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    time.sleep(seconds)
+    return "blocked"
+
+
+async def unsendable(value: Any) -> Any:
+    import threading
+
+    return {"deep": [threading.Lock()]}
