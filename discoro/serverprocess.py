@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -17,7 +16,6 @@ from typing import Any
 from discoro import console, logs
 from discoro.childchannel import Channel, close_in_forked_children, tie_to_parent
 from discoro.nodesettings import ServerSettings
-from discoro.statefolder import claim_folder
 from discoro.watchdog import Watchdog
 
 Serve = Callable[[ServerSettings, list[socket.socket], Channel], Coroutine[Any, Any, None]]
@@ -79,22 +77,12 @@ def run_server(
     console.speak()
     faulthandler.enable(file=2)
     logs.set_up(settings.log, debug=settings.debug)
-    lock = enter_folder(settings)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_main(serve or _serve_computations, settings, listeners, channel))
     finally:
         console.finish()
-        if lock is not None:
-            os.close(lock)
     return 0
-
-
-def enter_folder(settings: ServerSettings) -> int | None:
-    """Make the server's own folder its current directory for life; return the descriptor of its lock."""
-    path, lock = claim_folder(settings.dest_path, settings.name)
-    os.chdir(path)
-    return lock
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

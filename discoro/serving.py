@@ -18,7 +18,9 @@ from discoro.messages import Neighbours
 from discoro.nodesettings import ServerSettings
 from discoro.transport.addresses import Location, parse_address
 from discoro.transport.frames import Kind
+from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret
+from discoro.transport.workdir import Workdir
 
 log = logging.getLogger("discoro.node")
 
@@ -34,12 +36,16 @@ async def serve_computations(
     settings: ServerSettings, listeners: list[socket.socket], channel: Channel
 ) -> None:
     """Serve until ordered to drain or to terminate."""
+    limits = Limits(max_file_size=settings.max_file_size)
+    # The server's own folder is its current directory for its whole life; it is locked, and emptied at the end.
+    workdir = Workdir.locked(settings.dest_path, settings.name, limits)
+    os.chdir(workdir.path)
     async with discoro.Scheduler(
         name=settings.name,
         secret=Secret.from_prs(bytes.fromhex(settings.key)),
         cluster=settings.cluster,
-        dest_path=os.getcwd(),
-        max_file_size=settings.max_file_size,
+        workdir=workdir,
+        limits=limits,
         ext_ip_addr=settings.ext_ip_addr,
         udp_port=settings.udp_port,
         certfile=settings.certfile,

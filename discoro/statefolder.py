@@ -14,7 +14,6 @@ connection however the parent ended, so no lock and no process number has to be 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -271,23 +270,3 @@ class StateFolder:
             yield f"/proc/self/fd/{folder}/{id}.sock"
         finally:
             os.close(folder)
-
-
-def claim_folder(dest_path: str, name: str) -> tuple[str, int]:
-    """Make and lock a server's own folder; give its path and the descriptor that holds the lock.
-
-    A second server of that name gets ``name~2`` and so on. The lock lies beside the folder, goes when the process ends, however
-    it ends, and is not inherited by programs that it starts.
-    """
-    os.makedirs(dest_path, mode=0o700, exist_ok=True)
-    for number in range(1, 10_000):
-        path = os.path.join(dest_path, name if number == 1 else f"{name}~{number}")
-        lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        return path, lock
-    raise StateFolderUnusable(dest_path, f"10,000 folders for {name} are in use")

@@ -16,7 +16,6 @@ from discoro.statefolder import (
     ServerRecord,
     StateFolder,
     StateFolderUnusable,
-    claim_folder,
     default_path,
     machine_id,
 )
@@ -187,16 +186,3 @@ def test_a_socket_may_lie_deeper_than_108_bytes(tmp_path: Path) -> None:
     with listening(deep):
         deep.announce(record())
         assert deep.nodes() == [record()]
-
-
-def test_two_servers_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
-    home = str(tmp_path / "files")
-    first, lock = claim_folder(home, "bob-1")
-    second, other = claim_folder(home, "bob-1")
-    assert (first, second) == (f"{home}/bob-1", f"{home}/bob-1~2")
-    assert not os.get_inheritable(lock)
-    os.close(lock)
-    again, lock = claim_folder(home, "bob-1")
-    assert again == first
-    os.close(lock)
-    os.close(other)
