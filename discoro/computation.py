@@ -21,6 +21,7 @@ from discoro.messages import (
     Wanted,
 )
 from discoro.scheduler.entry import is_entry, name_of
+from discoro.scheduler.outcome import Failed
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
 from discoro.values import dumps
@@ -257,6 +258,8 @@ class Computation(Generic[P, T]):
             raise
         if run.refused is not None:
             raise run.refused
+        if there.ended is not None and isinstance(run.outcome, Failed):
+            raise run.outcome.exception
         return run
 
     def _ready_at(self, where: Where) -> tuple[Peer, int] | None:

@@ -341,7 +341,7 @@ def resolve_coro(process: bytes, number: int, name: str, host: str, port: int) -
     """
     home = registry.home(process)
     if home is not None:
-        coro = home.scheduler.by_number.get(number)
+        coro = home.scheduler.by_number.get(number) or home.ended_coros.get(number)
         if isinstance(coro, LocalCoro):
             return coro
     return RemoteCoro(home, process, number, name, (host, port) if port else None)

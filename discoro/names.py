@@ -135,7 +135,12 @@ class Names:
             query.asking[peer] = self._network.task(self._question(query, peer), "locate")
 
     async def _question(self, query: Query, peer: Peer) -> None:
-        answer = await self._network.requests.ask(peer, Locate(query.kind, query.name, True))
+        try:
+            answer = await self._network.requests.ask(peer, Locate(query.kind, query.name, True))
+        except DiscoroError as error:
+            if query.location is not None and not query.found.done():
+                query.found.set_exception(error)
+            return
         if isinstance(answer, Located) and answer.number and not query.found.done():
             session = peer.session
             hint = (session.peer.host, session.peer.port) if session is not None else None

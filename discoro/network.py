@@ -14,6 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from discoro.big import BigMessages
 from discoro.coro import LocalCoro, RemoteCoro
@@ -63,6 +64,8 @@ class Network:
         self.limits = options.limits
         self.process = os.urandom(16)
         self.peers: dict[bytes, Peer] = {}
+        # Coroutines of ours that have ended and that somebody here still holds: what a reference to them resolves to.
+        self.ended_coros: WeakValueDictionary[int, LocalCoro[Any]] = WeakValueDictionary()
         self.server: Server | None = None
         self.requests = Requests()
         self.budget = Budget(self.limits)
@@ -263,6 +266,22 @@ class Network:
             return peer.session.peer.host, peer.session.peer.port
         return coro.hint or ("", 0)
 
+    def export(self, coro: LocalCoro[Any]) -> int:
+        """Let others reach a coroutine of ours, and ask for its outcome once it has ended. From any thread."""
+        number = coro.number
+        by_number = self.scheduler.by_number
+        if number not in by_number:
+            if coro.is_alive():
+                by_number[number] = coro
+            # One that has ended is told of at once.
+            self.scheduler.call(coro.watch, "outcome", self._exported_ended)
+        return number
+
+    def _exported_ended(self, coro: Any, outcome: Outcome) -> None:
+        self.scheduler.by_number.pop(coro.number, None)
+        self.ended_coros[coro.number] = coro
+        self.keep_outcome(coro.number, outcome)
+
     def ended(self, number: int) -> Outcome | None:
         """How a coroutine of ours ended, where that is still known."""
         return self._outcomes.find(number, self.loop.time())
@@ -275,6 +294,8 @@ class Network:
 
     def peer(self, process: bytes, hint: tuple[str, int] | None = None) -> Peer:
         """What we have with a process; dials it when there is no session yet."""
+        if process == self.process:
+            return self._own()
         peer = self.peers.get(process)
         if peer is None:
             peer = self.peers[process] = Peer(self, process, hint)

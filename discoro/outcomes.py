@@ -44,7 +44,7 @@ def decode_outcome(code: int, payload: bytes | memoryview) -> Outcome:
         return failed(decode_exception(payload))
     if code == TERMINATED:
         return Stopped(str(payload, "utf-8", "replace"))
-    return failed(NoSuchCoro("there is no such coroutine, or it ended too long ago to be known"))
+    return failed(NoSuchCoro())
 
 
 def failed(error: BaseException) -> Failed:

@@ -130,6 +130,12 @@ class Scheduler(_local.Scheduler):
             counts.update(self.network.server.counts())
         return counts
 
+    def export(self, thing: Any) -> int:
+        """Make a coroutine or channel reachable by number; how a coroutine ends is then remembered."""
+        if isinstance(thing, LocalCoro):
+            return self.network.export(thing)
+        return super().export(thing)
+
     # --- other processes
 
     def peers(self) -> list[Location]:

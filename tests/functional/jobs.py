@@ -140,8 +140,7 @@ async def block(client: Any, seconds: float) -> str:
     import time
 
     client.send("blocking")
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await asyncio.sleep(0.002)  # so that the word goes out
     time.sleep(seconds)
     return "blocked"
 

@@ -92,9 +92,7 @@ def test_the_function_of_setup_runs_first_in_the_same_globals(
     async def main() -> None:
         async with shared.scheduler():
             computation = Computation(jobs.remember, [function])
-            await computation.setup(
-                server.location, func=function, args=arguments, kwargs=keywords
-            )
+            await computation.setup(server.location, func=function, args=arguments, kwargs=keywords)
             assert await (await computation.run(server.location, "run")) == [*expected, "run"]
 
     run_async(main)
@@ -209,7 +207,7 @@ def test_what_a_run_raises_is_raised_at_the_client_with_the_remote_traceback(
             import traceback
 
             text = "".join(traceback.format_exception(caught.value))
-            assert 'raise ValueError(text)' in text and "jobs.py" in text
+            assert "raise ValueError(text)" in text and "jobs.py" in text
             with pytest.raises(ValueError, match="broken"):
                 await run.finish()
 
@@ -296,8 +294,9 @@ def test_a_start_that_takes_too_long_raises_timeout_error(
     async def main(coro: Any = None) -> None:
         computation: Computation[Any, Any] = Computation(jobs.block)
         await computation.setup(server.location)
-        blocking = await computation.run(server.location, coro, 0.5)
+        blocking = await computation.run(server.location, coro, 1.0)
         assert await coro.receive() == "blocking"
+        await asyncio.sleep(0.1)
         with pytest.raises(TimeoutError):
             await computation.options(timeout=0.1).run(server.location, coro, 0)
         assert await blocking == "blocked"
@@ -313,12 +312,13 @@ def test_cancelling_the_wait_for_a_run_cancels_the_start(
     async def main(coro: Any = None) -> None:
         computation: Computation[Any, Any] = Computation(jobs.block)
         await computation.setup(server.location)
-        await computation.run(server.location, coro, 0.4)
+        await computation.run(server.location, coro, 1.0)
         assert await coro.receive() == "blocking"
+        await asyncio.sleep(0.1)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await computation.run(server.location, coro, 0)
-        assert await coro.receive(1.0) is None
+        assert await coro.receive(1.5) is None
 
     shared.scheduler().run(main)
 
