@@ -175,7 +175,8 @@ class Bulk:
         Args:
             number: As the sender told it.
             size: In bytes, as the sender told it.
-            into: A writable buffer of that size, a :class:`~.bulkends.Writer`, or a function that returns one of them.
+            into: A writable buffer of that size, a :class:`~.bulkends.Writer`, or a function that returns one of them. A
+                writer is ours from this call on: it is finished or aborted, also when this raises.
 
         Returns:
             A future: None for a buffer, for a writer what its ``finish()`` returned, once all bytes are there; or the error.
@@ -185,9 +186,13 @@ class Bulk:
             ValueError: If this number was expected before.
             TransportError: What the session ended with, if it has.
         """
-        if self._closed is not None:
-            raise self._closed
-        ended = self._transfers.expect(number, size)
+        try:
+            if self._closed is not None:
+                raise self._closed
+            ended = self._transfers.expect(number, size)
+        except Exception:
+            self._abort(into)
+            raise
         done = self._future(partial(self._receiver_gone, number))
         self._expected[number] = _Expected(size, into, done)
         if ended is not None:
@@ -262,12 +267,22 @@ class Bulk:
             self._link.forget(number)
         if expected.target is not None:
             expected.target.close()
-        elif hasattr(expected.into, "finish"):
-            self._threads().submit(cast(Writer, expected.into).abort)
+        else:
+            self._abort(expected.into)
         if error is not None and not expected.done.done():
             expected.done.set_exception(error)
         if start:
             self._start()
+
+    def _abort(self, into: Into) -> None:
+        """Abort a writer that no target was made for."""
+        if hasattr(into, "finish"):
+            try:
+                self._threads().submit(cast(Writer, into).abort)
+            except RuntimeError:
+                cast(
+                    Writer, into
+                ).abort()  # shut down: better the loop waits than that a file stays
 
     # --- both ------------------------------------------------------------------------------------------------------
 
@@ -319,6 +334,8 @@ class Bulk:
 
     def _threads(self) -> Executor:
         if self._executor is None:
+            if self._closed is not None:
+                raise RuntimeError("closed")
             self._own_executor = ThreadPoolExecutor(2, thread_name_prefix="discoro-bulk")
             self._executor = self._own_executor
         return self._executor

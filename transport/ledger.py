@@ -14,6 +14,7 @@ what a killed one had placed for its computations::
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,12 +60,19 @@ def holder_text(owners: Iterable[str]) -> str:
     )
 
 
+def _folders_of(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[:length]) for length in range(1, len(parts))]
+
+
 class Ledger:
     """Names, contents, owners and quotas of one working directory."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._entries: dict[str, Entry] = {}
+        # For each folder, how many of the entries lie below it.
+        self._folders: Counter[str] = Counter()
         self._usage: dict[str, Usage] = {}
         self._journal: list[str] = []
 
@@ -141,25 +149,33 @@ class Ledger:
 
     def _check_folders(self, names: Sequence[str]) -> None:
         """No name may be a folder of another one that is held."""
-        folders: dict[str, Entry] = {}
-        for key, entry in self._entries.items():
-            parts = key.split("/")
-            for length in range(1, len(parts)):
-                folders["/".join(parts[:length])] = entry
         for name in names:
-            parts = folded(name).split("/")
-            above = ("/".join(parts[:length]) for length in range(1, len(parts)))
-            found = next((self._entries[key] for key in above if key in self._entries), None)
-            found = found or folders.get("/".join(parts))
+            key = folded(name)
+            above = [folder for folder in _folders_of(key) if folder in self._entries]
+            found = self._entries[above[0]] if above else None
+            if self._folders[key] > 0:
+                found = next(self._entries[k] for k in self._entries if k.startswith(key + "/"))
             if found is not None:
                 raise NameHeld(name, holder_text(found.owners))
+
+    def _enter(self, entry: Entry) -> Entry:
+        key = folded(entry.name)
+        if key not in self._entries:
+            self._folders.update(_folders_of(key))
+        self._entries[key] = entry
+        return entry
+
+    def _leave(self, name: str) -> None:
+        key = folded(name)
+        del self._entries[key]
+        self._folders.subtract(_folders_of(key))
 
     def take(self, owner: str, name: str, size: int, sha256: bytes) -> Entry:
         """Enter a file that was checked, before its bytes are there."""
         entry = self.get(name)
         if entry is None or not entry.owners:
             left = entry is not None
-            entry = self._entries[folded(name)] = Entry(name, size, sha256, replace=left)
+            entry = self._enter(Entry(name, size, sha256, replace=left))
         if owner not in entry.owners:
             entry.owners.add(owner)
             usage = self._usage.setdefault(owner, Usage())
@@ -191,14 +207,14 @@ class Ledger:
         if keep:
             self._note("+", LEFT, name, entry.size, entry.sha256.hex())
         else:
-            del self._entries[folded(name)]
+            self._leave(name)
         return not keep
 
     def forget(self, name: str) -> None:
         """A name that nobody holds is gone from the disk."""
         entry = self.get(name)
         if entry is not None and not entry.owners:
-            del self._entries[folded(name)]
+            self._leave(name)
             self._note("-", LEFT, name)
 
     def check_removable(self, name: str) -> None:
@@ -258,6 +274,7 @@ class Ledger:
 
     def _replay_taken(self, owner: str, name: str, size: int, sha256: bytes) -> None:
         if owner == LEFT:
-            self._entries.setdefault(folded(name), Entry(name, size, sha256))
+            if self.get(name) is None:
+                self._enter(Entry(name, size, sha256))
         else:
             self.take(owner, name, size, sha256)

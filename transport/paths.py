@@ -1,4 +1,4 @@
-"""Names of files that come from somewhere else: which of them stay inside the folder they are meant for.
+r"""Names of files that come from somewhere else: which of them stay inside the folder they are meant for.
 
 Pure. A name on the wire is ``str``, parts joined by ``/``, relative, in Unicode normal form C. What is refused is refused on
 every system alike, so that a node on Linux does not take a name that a node on macOS or Windows cannot hold, or would read
@@ -6,7 +6,7 @@ as a drive, a stream, a device or a folder above. The rules and their sources:
 
 * empty name, leading ``/``, parts that are empty, ``.`` or ``..``: leave the folder, or mean it itself
 * NUL and other control characters, line and paragraph separators, direction marks: lie in terminals and logs
-* ``\\`` and ``:``: separators, drives and alternate streams on Windows
+* ``\`` and ``:``: separators, drives and alternate streams on Windows
 * lone surrogates: not encodable; another normal form: two names that look the same, one file on macOS
 * a trailing dot or space, and device names (``CON``, ``nul.txt``, ``COM1`` ...): Windows drops or redirects them
 * parts above 255 bytes, above 16 parts, above 1,024 bytes in all (figures: :class:`~.limits.Limits`)

@@ -152,16 +152,17 @@ class Store:
         """Return a content, its bytes checked once more.
 
         Raises:
-            Missing: If it is not here, or is damaged, and then is removed: let it be sent again.
+            Missing: As :meth:`copy_into`.
         """
-        name = sha256.hex()
         try:
-            data = self._path(sha256).read_bytes()
+            fd = os.open(self._path(sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as exc:
-            raise Missing(name, f"is not in the cache: {exc.strerror}") from None
+            raise Missing(sha256.hex(), f"is not in the cache: {exc.strerror}") from None
+        with open(fd, "rb") as file:
+            data = file.read()
         if hashlib.sha256(data).digest() != sha256:
             self.discard(sha256)
-            raise Missing(name, "was damaged in the cache")
+            raise Missing(sha256.hex(), "was damaged in the cache: its bytes have changed")
         return data
 
     def discard(self, sha256: bytes) -> None:

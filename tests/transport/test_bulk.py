@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+
 from discoro.transport.bulk import Bulk
 from discoro.transport.bulkframes import FrameType, encode
 from discoro.transport.bulklink import chunks
 from discoro.transport.errors import PeerUnreachable, SessionClosed, TransferFailed
+from discoro.transport.folder import describe
 from discoro.transport.limits import Limits
 from discoro.transport.tls import Certificate, client_context
-
+from discoro.transport.workdir import Workdir
 from tests.kit import eventually, run_async
 
 LIMITS = Limits(dial_first=0.001, dial_most=0.01)
@@ -482,6 +484,46 @@ def test_a_silent_connection_is_dropped_while_something_is_open() -> None:
         assert world.dials == 2
 
     in_world(main, Limits(tick=0.005, ping_idle=0.01, silence=0.03, dial_first=0.001))
+
+
+@pytest.mark.parametrize("how", ["whole", "sender", "receiver", "closed", "damaged", "too late"])
+def test_a_file_lands_in_a_working_directory_whole_or_not_at_all(tmp_path: Path, how: str) -> None:
+    data = random.Random(2).randbytes(12 << 20)
+    (tmp_path / "source").write_bytes(data)
+    facts = describe(tmp_path / "source", "in/big")
+    if how == "damaged":
+        (tmp_path / "source").write_bytes(bytes(len(data)))
+    workdir = Workdir.locked(tmp_path / "dest", "server", Limits(free_space=0))
+
+    async def main(world: World) -> None:
+        transfer = world.here.send(tmp_path / "source", facts.size)
+        writer = workdir.receive(facts)
+        if how == "too late":
+            world.there.close(CLOSED)
+            with pytest.raises(SessionClosed):
+                world.there.expect(transfer.number, facts.size, writer)
+            return
+        done = world.there.expect(transfer.number, facts.size, writer)
+        await eventually(lambda: world.there._transfers.offset(1) > 0)
+        if how == "sender":
+            world.here.cancel(1)
+        elif how == "receiver":
+            done.cancel()
+        elif how == "closed":
+            world.there.close(CLOSED)
+        ends = await asyncio.gather(done, return_exceptions=True)
+        assert ends == [None] or how != "whole"
+
+    in_world(main)
+
+    files = [path for path in (tmp_path / "dest/server").rglob("*") if path.is_file()]
+    if how == "whole":
+        assert [path.name for path in files] == ["big"]
+        assert files[0].read_bytes() == data
+    else:
+        assert files == []
+        assert workdir.holders("in/big") == set()
+    workdir.close()
 
 
 def test_close_fails_everything_and_leaves_no_thread_or_file() -> None:

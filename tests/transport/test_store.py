@@ -97,6 +97,20 @@ def test_a_content_that_rotted_is_missing_and_gone(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_content_can_be_read_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache", LIMITS)
+    file = put(store, b"right")
+    assert store.read(file.sha256) == b"right"
+    (path,) = (tmp_path / "cache").rglob(file.sha256.hex())
+    path.chmod(0o600)
+    path.write_bytes(b"wrong")
+
+    for problem in ("damaged", "not in the cache"):
+        with pytest.raises(Missing, match=problem):
+            store.read(file.sha256)
+    store.close()
+
+
 def test_a_link_in_the_cache_is_not_followed(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache", LIMITS)
     file = put(store, b"right")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from discoro.transport.bulkframes import (
     HEADER,
     HEADER_BYTES,
@@ -17,8 +20,6 @@ from discoro.transport.bulkframes import (
 from discoro.transport.errors import ProtocolError
 from discoro.transport.limits import Limits
 from discoro.transport.transfer import Ended, EndKind, Transfers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LIMITS = Limits(bulk_write=64 + HEADER_BYTES, max_transfers=3, transfer_bytes=2000)
 WINDOW = 100
@@ -386,6 +387,30 @@ def test_two_sizes_end_the_transfer_on_both_sides() -> None:
 
     assert ended is not None and ended.kind is EndKind.REFUSED and "600" in ended.reason
     assert machine.outgoing == []
+
+
+def test_one_that_was_given_up_before_it_was_expected_ends_when_it_is() -> None:
+    """The two connections are not in step: the end may overtake the announcement, and the cut come between."""
+    net = pair()
+    sender, receiver = net.ends
+    sender.machine.offer(600)
+    sender.machine.withdraw(1, "no more")
+    assert sender.machine.busy, "until the receiver has heard of it"
+    net.flow(0, 100)
+    net.cut()
+    net.connect()
+    net.flow(0, 100)
+    net.flow(1, 100)
+    assert not sender.machine.busy
+
+    assert receiver.machine.expect(1, 600) == Ended(EndKind.DROPPED, 1, "no more")
+    assert not receiver.machine.busy
+
+
+def test_a_number_that_was_never_sent_cannot_be_wanted() -> None:
+    net = pair()
+    with pytest.raises(ProtocolError):
+        net.ends[0].machine.control_came(Frame(FrameType.WANT, 1, 0, 16), pack_want(1, 1))
 
 
 def test_a_number_is_expected_once() -> None:
