@@ -237,6 +237,14 @@ class Computation(Generic[P, T]):
             NotPicklable: If an argument cannot be sent.
             PeerLost: If the server is gone; the coroutine may have run.
         """
+        if self._timeout is None:
+            return await self._run(peer, args, kwargs)
+        async with asyncio.timeout(self._timeout):
+            return await self._run(peer, args, kwargs)
+
+    async def _run(
+        self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coro[T]:
         there, handle = self._ready_at(peer) or await self._find_ready(peer)
         network = there.network
         number = there.next_run()
@@ -248,12 +256,8 @@ class Computation(Generic[P, T]):
             data = dumps((args, kwargs) if kwargs else (args,), self._name)
             there.start(handle, self._detach, data, run)
         try:
-            if self._timeout is None:
-                await run.wait_started()
-            else:
-                async with asyncio.timeout(self._timeout):
-                    await run.wait_started()
-        except (asyncio.CancelledError, TimeoutError):
+            await run.wait_started()
+        except asyncio.CancelledError:
             there.terminate(number)
             raise
         if run.refused is not None:

@@ -37,7 +37,7 @@ from discoro.transport.endpoint import Endpoint
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Hello
 from discoro.transport.lanes import Budget
-from discoro.transport.session import Session
+from discoro.transport.session import Session, State
 from discoro.values import dumps
 from discoro.version import __version__
 
@@ -83,6 +83,8 @@ class Network:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions = 0
         self._closing = False
+        # Whom an address that was dialled led to; forgotten with the session.
+        self._reached: dict[tuple[str, int], bytes] = {}
         self._end_watchers: dict[tuple[RemoteCoro[Any], Any], EndWatcher] = {}
         Reachable(self)
 
@@ -348,13 +350,20 @@ class Network:
     ) -> Peer:
         """The peer that answers at an address, with its session open."""
         endpoint = await self.start()
+        known = self.peers.get(self._reached.get((host, port), b""))
+        if known is not None and known.session is not None and known.session.state is State.UP:
+            return known
         try:
             session = await endpoint.connect(host, port, timeout=timeout, given=given)
         except (TransportError, OSError) as error:
             raise from_transport(error, Location(host, port)) from error
         if session.process_id == self.process:
             return self._own()
-        return self.peers[session.process_id]
+        self._reached[host, port] = session.process_id
+        peer = self.peers.get(session.process_id)
+        if peer is None:
+            raise PeerLost("the session was over at once", Location(host, port))
+        return peer
 
     def _own(self) -> Peer:
         """This process as a peer of its own."""
@@ -377,6 +386,8 @@ class Network:
     def _drop(self, peer: Peer, error: DiscoroError) -> None:
         if self.peers.get(peer.process) is peer:
             del self.peers[peer.process]
+        for address in [at for at, process in self._reached.items() if process == peer.process]:
+            del self._reached[address]
         self.inbound.peer_lost(peer)
         self.requests.peer_lost(peer)
         self.big.peer_lost(peer)
