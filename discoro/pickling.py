@@ -50,8 +50,10 @@ def _standard_stream(stream: io.TextIOWrapper) -> Any:
     raise TypeError("cannot pickle an open file")
 
 
-_TABLE: dict[type, Callable[[Any], Any]] = dict(cloud.Pickler._dispatch_table)
+_TABLE: dict[type, Any] = dict(cloud.Pickler._dispatch_table)
 _TABLE[io.TextIOWrapper] = _standard_stream
+_REGISTERED: dict[type, Any] = copyreg.dispatch_table
+_REDUCERS = collections.ChainMap(_TABLE, _REGISTERED)
 
 
 class CodePickler(pickle.Pickler):
@@ -61,7 +63,7 @@ class CodePickler(pickle.Pickler):
         self, file: io.BytesIO, buffer_callback: Callable[[Any], Any] | None = None
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
-        self.dispatch_table = collections.ChainMap(_TABLE, copyreg.dispatch_table)
+        self.dispatch_table = _REDUCERS
         self._globals: dict[int, tuple[GlobalsRef, bool, dict[str, Any]]] = {}
 
     def reducer_override(self, obj: Any) -> Any:
@@ -103,6 +105,10 @@ class CodePickler(pickle.Pickler):
             return NotImplemented
         found = shipped.candidates(thing)
         if found:
+            program = sys.modules.get(thing.__module__)
+            if getattr(program, thing.__qualname__, None) is thing:
+                # The name says it all, in fewer bytes: what is shipped has it there too.
+                return NotImplemented
             return loading.shipped_object, (found, thing.__module__, thing.__qualname__)
         return None
 

@@ -36,9 +36,13 @@ spaces: dict[str, Shipped] = {}
 def candidates(thing: Any) -> list[tuple[str, int]]:
     """Return (bundle id, number) for every bundle that holds ``thing`` by value."""
     found = []
-    for table in (bundles, spaces):
-        for shipped in list(table.values()):
-            number = shipped.number_of(thing)
-            if number is not None:
-                found.append((shipped.key, number))
+    for ref in bundles.valuerefs():
+        bundle = ref()
+        number = None if bundle is None else bundle.number_of(thing)
+        if bundle is not None and number is not None:
+            found.append((bundle.key, number))
+    for key, space in list(spaces.items()):
+        number = space.number_of(thing)
+        if number is not None:
+            found.append((key, number))
     return found

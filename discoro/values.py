@@ -18,6 +18,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from discoro.codeerrors import UndecodableValue
@@ -38,32 +39,39 @@ def size_hint(value: Any) -> int:
     It looks at the value and, when that is a tuple, list or dict, at its items and theirs, at most
     64 of each. Use :func:`dumps_parts` where it is large.
     """
-    size = _size(value)
-    if size < 0:
-        size = 0
-        for item in _items(value):
-            one = _size(item)
-            size += one if one >= 0 else sum(max(_size(inner), 0) for inner in _items(item))
+    kind = type(value)
+    if kind in _SIZED:
+        return len(value)
+    if kind not in _CONTAINERS:
+        return 0 if kind in _SMALL else _buffer_size(value)
+    size = 0
+    for item in _items(value, kind):
+        kind = type(item)
+        if kind in _SMALL:
+            continue
+        if kind in _SIZED:
+            size += len(item)
+        elif kind not in _CONTAINERS:
+            size += _buffer_size(item)
+        elif item:
+            inner = _items(item, kind)
+            size += sum(len(one) if type(one) in _SIZED else _buffer_size(one) for one in inner)
     return size
 
 
-def _size(value: Any) -> int:
-    """Bytes of a leaf, -1 for a container."""
-    kind = type(value)
-    if kind is int or kind is float or value is None:
-        return 8
-    if kind is str or kind is bytes or kind is bytearray:
-        return len(value)
-    if kind is tuple or kind is list or kind is dict:
-        return -1
+_SMALL = frozenset({int, float, bool, type(None)})
+_SIZED = frozenset({str, bytes, bytearray})
+_CONTAINERS = frozenset({tuple, list, dict})
+
+
+def _buffer_size(value: Any) -> int:
     size = getattr(value, "nbytes", 0)
     return size if type(size) is int else 0
 
 
-def _items(value: Any) -> Sequence[Any]:
-    if type(value) is dict:
-        return [item for item, _ in zip(value.values(), range(64), strict=False)]
-    return value[:64]  # type: ignore[no-any-return]
+def _items(value: Any, kind: type) -> Any:
+    items = value.values() if kind is dict else value
+    return items if len(items) <= 64 else islice(items, 64)
 
 
 def dumps_parts(
