@@ -11,7 +11,7 @@ Encoded (msgpack, a map)::
     data      [[file name, content, mode], ...] of these packages
     sources   [[file name, text], ...] of code that comes by value, for tracebacks
     values    pickle of [entry, things of depends]: what comes by value, references to modules
-    requires  [[module, needed by, file name, line, distribution], ...] that a server must have
+    requires  [[module, needed by, file name, line], ...] that a server must have
     left out  [[module, why], ...]
     files     [[name, size, sha256, mode], ...]
 
@@ -83,7 +83,6 @@ class Requirement:
     needed_by: str
     file: str
     line: int
-    distribution: str = ""
 
 
 @dataclass(eq=False)
@@ -137,8 +136,7 @@ class Bundle:
                     "sources": sorted(self.sources.items()),
                     "values": self.values,
                     "requires": [
-                        [r.module, r.needed_by, r.file, r.line, r.distribution]
-                        for r in self.requirements
+                        [r.module, r.needed_by, r.file, r.line] for r in self.requirements
                     ],
                     "left out": sorted(self.left_out.items()),
                     "files": [[f.name, f.size, f.sha256, f.mode] for f in self.files],

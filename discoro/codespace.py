@@ -30,7 +30,6 @@ from discoro import loading, shipped
 from discoro.bundle import NAMESPACE, Bundle, Requirement
 from discoro.codeerrors import ComputationError, MissingCode, PythonMismatch
 from discoro.loading import PYTHON, Receiver, attribute
-from discoro.modulefiles import distribution_of
 from discoro.privatenames import package_of, private_file, split
 from discoro.shippedimport import (
     PrivateFinder,
@@ -198,20 +197,25 @@ class CodeSpace(Receiver):
             if self.closed:
                 raise ImportError(closed(parts[1]), name=parts[1])
             if parts[1] in self._roots:
-                return self._value_module(parts[1], None)
+                return self.value_module(parts[1], None)
         return importlib.import_module(name)
 
-    def globals_of(self, name: str, package: str | None) -> dict[str, Any]:
+    def globals_of(self, name: str, package: str | None, slot: int) -> dict[str, Any]:
         """Return the globals of a module that exists by value only, such as ``__main__``."""
         root = name.partition(".")[0]
-        if name in self._shelved or (root != name and root not in self._roots):
-            # Equal in name to a shipped module, but not of it: made by exec, with its __name__.
-            return {"__name__": self.translate(name), "__builtins__": self.builtins}
-        self._roots.add(root)
-        return vars(self._value_module(name, package))
+        if slot or name in self._shelved or (root != name and root not in self._roots):
+            # Equal in name to another module, but not of it: made by exec, with its __name__.
+            return {"__name__": self.private(name), "__builtins__": self.builtins}
+        return vars(self.value_module(name, package))
 
-    def _value_module(self, name: str, package: str | None) -> types.ModuleType:
+    def memory_module(self, name: str) -> types.ModuleType:
+        """Return a module that was made in memory; functions of it that come have its globals."""
+        return super().memory_module(name) if name in self._shelved else self.value_module(name, "")
+
+    def value_module(self, name: str, package: str | None) -> types.ModuleType:
+        """Return the module of this name that exists by value only."""
         private = self.private(name)
+        self._roots.add(name.partition(".")[0])
         module = sys.modules.get(private)
         if module is None:
             module = types.ModuleType(private)
@@ -321,10 +325,10 @@ def _missing_text(server: str, missing: Sequence[Requirement]) -> str:
     for item in missing:
         where = f" at {item.file}:{item.line}" if item.line else ""
         parts.append(f"no module {item.module!r}, needed by {item.needed_by}{where}")
-    names = " ".join(item.distribution or item.module for item in missing)
+    names = " ".join(item.module for item in missing)
     return (
-        f"{server} has {'; and '.join(parts)}. Nothing of the code has run. "
-        f"Install it there: {sys.executable} -m pip install {names}"
+        f"{server} has {'; and '.join(parts)}. Nothing of the code has run. Install what provides "
+        f"it there, for example: {sys.executable} -m pip install {names}"
     )
 
 
@@ -353,4 +357,4 @@ def _write(path: str, content: bytes, mode: int) -> None:
     os.chmod(path, (mode & 0o700) | 0o600)
 
 
-__all__ = ["CodeSpace", "check_requirements", "distribution_of"]
+__all__ = ["CodeSpace", "check_requirements"]

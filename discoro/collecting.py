@@ -23,7 +23,7 @@ from discoro.bundle import Bundle, FileItem, Requirement
 from discoro.codeerrors import SetupRefused
 from discoro.importscan import Import, imports_of_code, lines_of_globals
 from discoro.loading import PYTHON
-from discoro.modulefiles import Origin, distribution_of, find, whose
+from discoro.modulefiles import Origin, find, whose
 from discoro.packing import ModuleShelf
 from discoro.pickling import PROGRAMS, CodePickler
 from discoro.privatenames import split
@@ -323,4 +323,4 @@ def _program_file() -> str:
     return os.path.abspath(path) if isinstance(path, str) else ""
 
 
-__all__ = ["collect", "distribution_of", "file_item"]
+__all__ = ["collect", "file_item"]

@@ -75,9 +75,13 @@ class Receiver:
         """Import a module by the name that is known here."""
         return importlib.import_module(name)
 
-    def globals_of(self, name: str, package: str | None) -> dict[str, Any]:
+    def globals_of(self, name: str, package: str | None, slot: int) -> dict[str, Any]:
         """Return the globals for functions that come by value with globals of their own."""
         return {"__name__": name, "__package__": package, "__builtins__": builtins.__dict__}
+
+    def memory_module(self, name: str) -> types.ModuleType:
+        """Return a module for one that exists nowhere but in memory."""
+        return types.ModuleType(name)
 
     def add_globals(self, names: dict[str, Any], values: dict[str, Any]) -> None:
         """Put the globals that came with a function where there are none of these names."""
@@ -137,9 +141,14 @@ def module_globals(name: str, receiver: Receiver = HOME) -> dict[str, Any]:
     return vars(import_module(name, receiver=receiver))
 
 
-def value_globals(name: str, package: str | None, receiver: Receiver = HOME) -> dict[str, Any]:
-    """Return globals that came by value, so far empty."""
-    return receiver.globals_of(name, package)
+def value_globals(
+    name: str, package: str | None, slot: int, receiver: Receiver = HOME
+) -> dict[str, Any]:
+    """Return globals that came by value, so far empty.
+
+    ``slot`` tells apart the globals of programs that were run by ``exec`` under one name.
+    """
+    return receiver.globals_of(name, package, slot)
 
 
 def import_module(name: str, receiver: Receiver = HOME) -> types.ModuleType:
@@ -147,11 +156,14 @@ def import_module(name: str, receiver: Receiver = HOME) -> types.ModuleType:
     return receiver.imported(name)
 
 
-def make_module(name: str, values: dict[str, Any], receiver: Receiver = HOME) -> types.ModuleType:
-    """Make a module that exists nowhere but in memory."""
-    module = types.ModuleType(name)
-    vars(module).update(values)
-    return module
+def make_module(name: str, receiver: Receiver = HOME) -> types.ModuleType:
+    """Make a module that exists nowhere but in memory, so far empty."""
+    return receiver.memory_module(name)
+
+
+def set_module(module: types.ModuleType, values: dict[str, Any], receiver: Receiver = HOME) -> None:
+    """Give a module from :func:`make_module` its content."""
+    receiver.add_globals(vars(module), values)
 
 
 def get_logger(name: str, receiver: Receiver = HOME) -> logging.Logger:
@@ -234,7 +246,14 @@ _unfinished: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionar
 
 _BOUND = frozenset(
     {
-        *("make_code", "module_globals", "value_globals", "import_module", "make_module"),
+        *(
+            "make_code",
+            "module_globals",
+            "value_globals",
+            "import_module",
+            "make_module",
+            "set_module",
+        ),
         *("get_logger", "make_function", "set_function", "make_class", "set_class"),
         "shipped_object",
     }

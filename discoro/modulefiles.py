@@ -87,17 +87,6 @@ def source_of(name: str, path: str) -> bytes | None:
     return text.encode() if isinstance(text, str) else None
 
 
-def distribution_of(root: str) -> str:
-    """Return ``"scikit-learn 1.8.0"`` for ``"sklearn"``; "" if unknown. Slow (0.2 s): for errors."""
-    import importlib.metadata
-
-    try:
-        names = importlib.metadata.packages_distributions().get(root, [])
-        return f"{names[0]} {importlib.metadata.version(names[0])}" if names else ""
-    except Exception:
-        return ""
-
-
 _FROZEN = frozenset({"zipimport", "importlib", "_frozen_importlib", "_frozen_importlib_external"})
 
 
@@ -122,6 +111,7 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
         return None
 
 
+@functools.lru_cache(maxsize=4096)
 def whose(path: str) -> Origin:
     """Return whose a source file is; what is no file counts as the user's own."""
     real = os.path.realpath(path)

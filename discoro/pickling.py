@@ -120,7 +120,7 @@ class CodePickler(pickle.Pickler):
     def in_memory(self, module: types.ModuleType) -> Any:
         """Return how a module goes that has no file: with its content."""
         values = {name: value for name, value in vars(module).items() if name != "__builtins__"}
-        return loading.make_module, (module.__name__, values)
+        return loading.make_module, (module.__name__,), values, None, None, loading.set_module
 
     def _class(self, cls: Any) -> Any:
         if cls in _SINGLETONS:
@@ -154,7 +154,9 @@ class CodePickler(pickle.Pickler):
             module = sys.modules.get(name)
             by_value = module is None or vars(module) is not names or self.is_program(module)
             if by_value:
-                ref = GlobalsRef(loading.value_globals, name, names.get("__package__"))
+                slot = sum(other.args[0] == name for other, *_ in self._globals.values())
+                package = names.get("__package__")
+                ref = GlobalsRef(loading.value_globals, name, package, slot)
             else:
                 ref = GlobalsRef(loading.module_globals, name)
             known = self._globals[id(names)] = (ref, by_value, names)

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+import types
 import typing
 import weakref
 from collections.abc import Callable, Iterator
@@ -397,3 +398,54 @@ def test_functions_keep_defaults_annotations_docs_and_attributes(opened: Opener)
 
 def test_a_receiver_at_home_is_the_plain_one() -> None:
     assert loads(dumps(len), loading.HOME) is len
+
+
+# --- code from odd places
+
+
+def test_two_programs_run_by_exec_keep_their_globals_apart(opened: Opener) -> None:
+    one = script("n = 1\nclass K: pass\ndef f(): return n, K")
+    other = script("n = 2\nclass K: pass\ndef g(): return n, K")
+    entry = script("def work(): return f(), g()", f=one["f"], g=other["g"])["work"]
+    (first, k_one), (second, k_other) = opened(entry).entry()
+
+    assert (first, second) == (1, 2) and k_one is not k_other
+    assert home(k_one) is one["K"] and home(k_other) is other["K"]
+
+
+def test_a_module_made_in_memory_is_one_module_there(opened: Opener) -> None:
+    made = types.ModuleType("made_here")
+    sys.modules["made_here"] = made
+    exec("n = 0\ndef bump():\n    global n\n    n += 1\n    return n", vars(made))
+    entry = script(
+        "def work():\n    import made_here\n    return made_here.bump(), m.n, made_here is m",
+        m=made,
+    )["work"]
+    try:
+        space = opened(entry, [made])
+    finally:
+        del sys.modules["made_here"]
+
+    assert space.entry() == (1, 1, True) and made.n == 0
+
+
+def test_shipped_code_can_ship_code_on(project: Path, opened: Opener) -> None:
+    """A coroutine at one server that uses another: a computation inside a computation."""
+    names = script(
+        "import helper\nfrom discoro.collecting import collect\n"
+        "class K:\n    def __init__(self, n): self.n = n\n"
+        "def inner(n): return K(n + helper.MARK), helper.lazy()\n"
+        "def work(): return collect(inner)"
+    )
+    outer = opened(names["work"])
+    bundle = outer.entry()
+    space = CodeSpace(Bundle.decode(bundle.encode(), bundle.id))
+    try:
+        space.load()
+        (k, late) = space.entry(4)
+        assert (k.n, late) == (7, 3)
+        assert type(k) is not outer.named("__main__", "K")
+        back, _ = loads(dumps((k, late)), outer)
+        assert type(back) is outer.named("__main__", "K")
+    finally:
+        space.close()
