@@ -103,7 +103,11 @@ class Hosting:
         if hosted is not None:
             if hosted.owner != owner:
                 raise SetupRefused(f"the id of computation {name!r} belongs to another client")
-            if hosted.state is State.CLOSING:
+            if hosted.state is State.CLOSING and any(hosted.runs.values()):
+                # Its client lost the session and is back, while detached runs kept the computation.
+                hosted.state = State.READY
+                self._by_handle[hosted.handle] = hosted
+            elif hosted.state is State.CLOSING:
                 raise SetupRefused(
                     f"computation {name!r} is just being closed here: wait for close, then set it up"
                 )
