@@ -217,10 +217,16 @@ class Coro(TaskFace[T]):
 
     def _terminate(self, reason: str) -> None:
         if self._wait is not ENDED:
-            if reason:
-                self._rarely().reason = reason
+            rare = self._rarely()
+            rare.asked = True
+            rare.reason = reason or rare.reason
             self.cancel()
             self.scheduler.reports.terminating(self)
+
+    def _terminate_once(self, reason: str) -> None:
+        """Terminate it unless somebody did: a second time would cut its clean-up short."""
+        if self._rare is None or not self._rare.asked:
+            self._terminate(reason)
 
     def throw(self, error: Any, value: Any = None, traceback: Any = None) -> int:
         """Raise an exception in the coroutine where it waits; returns 0.

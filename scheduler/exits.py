@@ -108,9 +108,7 @@ def start_thread(scheduler: Life) -> None:
     """Run the scheduler's loop in a thread; returns when it is open, raises what hindered that."""
     global _hooked
     opened: concurrent.futures.Future[None] = concurrent.futures.Future()
-    thread = threading.Thread(
-        target=_thread_main, args=(scheduler, opened), name="discoro", daemon=True
-    )
+    thread = LoopThread(scheduler, opened)
     thread.start()
     opened.result()
     scheduler.thread = thread
@@ -121,13 +119,35 @@ def start_thread(scheduler: Life) -> None:
         hook(_at_exit)
 
 
-def _thread_main(scheduler: Life, opened: concurrent.futures.Future[None]) -> None:
-    try:
-        run_loop(scheduler, scheduler.live(opened))
-    except BaseException as error:
-        if opened.done():
-            raise
-        opened.set_exception(error)
+class LoopThread(threading.Thread):
+    """Runs the loop of a scheduler.
+
+    Attributes:
+        ended: Set at the end. On 3.11 a ``join`` that Ctrl-C interrupts takes the thread for ended.
+        process: Where it runs; a forked child has the object, but not the thread.
+    """
+
+    def __init__(self, scheduler: Life, opened: concurrent.futures.Future[None]) -> None:
+        super().__init__(name="discoro", daemon=True)
+        self._scheduler = scheduler
+        self._opened = opened
+        self.ended = threading.Event()
+        self.process = os.getpid()
+
+    def run(self) -> None:
+        """Live through the scheduler's life."""
+        try:
+            run_loop(self._scheduler, self._scheduler.live(self._opened))
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
+        finally:
+            self.ended.set()
+
+    def runs(self) -> bool:
+        """Return whether it has not ended."""
+        return not self.ended.is_set() and self.process == os.getpid()
 
 
 def close_thread(scheduler: Life, *, wait: bool) -> None:
@@ -153,12 +173,12 @@ def interrupt_thread(scheduler: Life) -> None:
         scheduler.interrupted = True
         scheduler.call(scheduler.interrupt)
         assert scheduler.thread is not None
-        scheduler.thread.join(INTERRUPT_LIMIT)
+        scheduler.thread.ended.wait(INTERRUPT_LIMIT)
     _forget(scheduler)
 
 
 def _alive(scheduler: Life) -> bool:
-    return scheduler.is_open and scheduler.thread is not None and scheduler.thread.is_alive()
+    return scheduler.is_open and scheduler.thread is not None and scheduler.thread.runs()
 
 
 def _forget(scheduler: Life) -> None:
@@ -171,13 +191,13 @@ def _join(scheduler: Life) -> None:
     thread = scheduler.thread
     assert thread is not None
     turns, since, said = scheduler.turns, time.monotonic(), False
-    while thread.is_alive():
-        thread.join(0.2)
+    while not thread.ended.wait(0.2):
         if scheduler.turns != turns:
             turns, since, said = scheduler.turns, time.monotonic(), False
         elif not said and time.monotonic() - since > STILL:
             said = True
             _say_for_whom(scheduler)
+    thread.join()
 
 
 def _say_for_whom(scheduler: Life) -> None:

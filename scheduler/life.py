@@ -16,7 +16,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Generator
 from contextvars import Token, copy_context
-from threading import Thread, get_ident
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -74,7 +74,7 @@ class Life(Stepper):
         self.is_open = False
         self.is_closed = False
         self.interrupted = False
-        self.thread: Thread | None = None
+        self.thread: exits.LoopThread | None = None
         self._changed: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._stop: asyncio.Future[bool] | None = None
@@ -216,7 +216,7 @@ class Life(Stepper):
     def terminate_all(self, reason: str) -> None:
         """Terminate every coroutine."""
         for coro in list(self.coros):
-            coro._terminate(reason)
+            coro._terminate_once(reason)
 
     def changed(self) -> None:
         """Hear that the set of those to wait for may have become smaller."""
@@ -244,7 +244,7 @@ class Life(Stepper):
         while self.coros:
             for coro in self.coros - asked:  # a clean-up may start new ones
                 asked.add(coro)
-                coro._terminate("" if self.interrupted else "the scheduler closed")
+                coro._terminate_once("the scheduler closed")
             grace = INTERRUPT_GRACE if self.interrupted else TERMINATE_GRACE
             left = started + grace - time.monotonic()
             if left <= 0:

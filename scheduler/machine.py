@@ -63,6 +63,7 @@ class Rare:
     """What few coroutines need: kept apart, for 100,000 that do not."""
 
     __slots__ = (
+        "asked",
         "cancels",
         "daemon",
         "hot_swappable",
@@ -73,6 +74,7 @@ class Rare:
     )
 
     def __init__(self) -> None:
+        self.asked = False
         self.cancels = 0
         self.daemon = False
         self.hot_swappable = False

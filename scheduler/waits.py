@@ -172,8 +172,9 @@ class Receive(Wait):
         return False
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        if self.coro._wait is RUNNING:
-            return (yield self)
+        coro: object = self.coro
+        if self.coro._wait is RUNNING and asyncio.current_task() is coro:
+            return (yield self)  # an eager task may run inside the step
         return (yield from self.outside().__await__())
 
     async def outside(self) -> Any:

@@ -215,17 +215,18 @@ def test_an_eager_task_may_run_inside_a_step() -> None:
         pytest.skip("eager tasks came with 3.12")
 
     async def child(coro: Any) -> Any:
-        first = asyncio.current_task() is not coro
-        await asyncio.sleep(0)
-        return first
+        assert asyncio.current_task() is not coro
+        return await coro.receive()
 
     async def main(coro: Any) -> Any:
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-        task = asyncio.create_task(child(coro))
+        task = asyncio.Task(child(coro), loop=asyncio.get_running_loop(), eager_start=True)  # type: ignore[call-arg]
+        assert asyncio.current_task() is coro
         coro.send(1)
-        return await task, await coro.receive()
+        first = await task
+        coro.send(2)
+        return first, await coro.receive()
 
-    assert run(main) == (True, 1)
+    assert run(main) == (1, 2)
 
 
 def test_anyio_works_inside() -> None:
