@@ -353,8 +353,7 @@ class Sending:
         self._out = []
         self._size = 0
         self._run_kind = 0
-        if raw:
-            self._raw = []
+        self._raw = []  # a new list even for an empty one: the old one may wait
         if self._flowing:
             self._number(out, raw)
             return
