@@ -290,6 +290,9 @@ class _BundlePickler(CodePickler):
     def is_program(self, module: types.ModuleType) -> bool:
         return super().is_program(module) or find(module.__name__).origin is Origin.DYNAMIC
 
+    def by_program_name(self, cls: type) -> bool:
+        return False
+
     def number(self, thing: Any) -> int:
         self._work.things.append(thing)
         return len(self._work.things) - 1

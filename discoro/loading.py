@@ -95,6 +95,16 @@ class Receiver:
         """Return the class that arrived, or left, under this id before."""
         return cloud._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
 
+    def own_class(self, module: str | None, name: str) -> Any:
+        """Return this program's own class of that name, if a class of a program arrives."""
+        if module not in ("__main__", "__mp_main__") or "<locals>" in name:
+            return None
+        try:
+            found = attribute(sys.modules["__main__"], name)
+        except AttributeError:
+            return None
+        return found if isinstance(found, type) else None
+
     def track(self, tracker: str, made: type) -> None:
         """Remember a class that arrived by value, so that it arrives once."""
         cloud._lookup_class_or_track(tracker, made)
@@ -211,7 +221,12 @@ def make_class(
 ) -> type:
     """Make a class without its attributes, or return the one that arrived before."""
     if tracker is not None:
+        named = (
+            (args[4], args[2]) if is_enum else (args[3].get("__module__"), args[3]["__qualname__"])
+        )
         known = receiver.known_class(tracker)
+        if known is None:
+            known = receiver.own_class(*named)
         if known is not None:
             return known  # type: ignore[no-any-return]
     if is_enum:

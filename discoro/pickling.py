@@ -94,6 +94,14 @@ class CodePickler(pickle.Pickler):
         """Is this module one that the receiver cannot import?"""
         return module.__name__ in PROGRAMS
 
+    def by_program_name(self, cls: type) -> bool:
+        """Does this class of ``__main__`` travel by its name?
+
+        Between programs that ship nothing to each other it does, as with pickle: the same script on
+        two machines means its own class at both ends.
+        """
+        return not shipped.bundles and _has_its_name(cls)
+
     def number(self, thing: Any) -> int:
         """Return the number of a thing that goes by value, -1 outside of a bundle."""
         return -1
@@ -105,8 +113,7 @@ class CodePickler(pickle.Pickler):
             return NotImplemented
         found = shipped.candidates(thing)
         if found:
-            program = sys.modules.get(thing.__module__)
-            if getattr(program, thing.__qualname__, None) is thing:
+            if _has_its_name(thing):
                 # The name says it all, in fewer bytes: what is shipped has it there too.
                 return NotImplemented
             return loading.shipped_object, (found, thing.__module__, thing.__qualname__)
@@ -128,6 +135,8 @@ class CodePickler(pickle.Pickler):
         if cls in cloud._BUILTIN_TYPE_NAMES:
             return cloud._builtin_type, (cloud._BUILTIN_TYPE_NAMES[cls],)
         reduced = self._by_reference(cls)
+        if reduced is None and self.by_program_name(cls):
+            return NotImplemented
         if reduced is not None:
             return reduced
         constructor, args, state, *_ = cloud._dynamic_class_reduce(cls)
@@ -202,6 +211,14 @@ def _without_slots(cls: type, attributes: dict[str, Any]) -> dict[str, Any]:
         if name != "__slots__"
         and not (isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls)
     }
+
+
+def _has_its_name(thing: Any) -> bool:
+    """Is ``thing`` what its module, a program too, has under its name?"""
+    try:
+        return loading.attribute(sys.modules[thing.__module__], thing.__qualname__) is thing
+    except (AttributeError, KeyError):
+        return False
 
 
 def _content(cell: types.CellType) -> Any:

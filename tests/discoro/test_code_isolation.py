@@ -302,3 +302,47 @@ with Remote(functools.partial(helper.Thing, 8)) as remote:
     assert remote() == helper.Thing(8)
 """,
     )
+
+
+def test_two_programs_of_one_script_understand_each_others_classes(tmp_path: Path) -> None:
+    """Without any computation, and with one that does not hold the class: each means its own."""
+    write(
+        tmp_path,
+        {
+            "main.py": """
+import base64, enum, sys
+from discoro.collecting import collect
+from discoro.values import dumps, loads
+class Point:
+    kind = 1
+    def __init__(self, x): self.x = x
+class Color(enum.Enum):
+    RED = 1
+def shipped(): return 1
+if sys.argv[1] == "send":
+    if sys.argv[2] == "open":
+        bundle = collect(shipped)
+    Point.kind = 5
+    print(base64.b64encode(dumps([Point(3), Color.RED])).decode())
+else:
+    point, color = loads(base64.b64decode(sys.argv[2]))
+    assert type(point) is Point and point.x == 3 and Point.kind == 1
+    assert color is Color.RED
+"""
+        },
+    )
+
+    def ran(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "main.py", *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    for how in ("plain", "open"):
+        ran("receive", ran("send", how))
