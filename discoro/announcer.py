@@ -89,7 +89,7 @@ class Announcer:
             self._looked = now
             found = self._folder.nodes(cluster=s.cluster, udp_port=s.udp_port)
             self._neighbours = [record for record in found if record.id != self._id]
-        here_only = s.local and not s.addresses
+        here_only = s.loopback
         beacons = []
         for record in self._neighbours:
             for server in record.servers:

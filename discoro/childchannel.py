@@ -43,16 +43,19 @@ def tie_to_parent(lifeline: socket.socket) -> None:
     """Have the kernel kill this process and its group when the parent ends, even while C code holds the interpreter.
 
     On Linux the death of the parent closes the other end of ``lifeline``, and the kernel sends the signal asked for with
-    F_SETSIG to the whole group: user code's children included. PR_SET_PDEATHSIG is the belt to these braces. Elsewhere the end of
-    file on the channel is all there is (:meth:`Channel.listen`).
+    F_SETSIG to the whole group: user code's children included. PR_SET_PDEATHSIG only stands in where that is not to be had: it
+    kills this process alone, and as the parent has threads it may come first, so that nobody is left to ask for the group.
+    Elsewhere the end of file on the channel is all there is (:meth:`Channel.listen`).
     """
     lifeline.set_inheritable(False)
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+        try:
+            fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+            fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+            flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+            fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+        except OSError:
+            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         if lifeline.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
             os._exit(1)  # it ended before we were tied

@@ -49,6 +49,11 @@ class NodeSettings:
     log: str = ""
     lifeline: int | None = None
 
+    @property
+    def loopback(self) -> bool:
+        """Whether it is reached from this machine only."""
+        return self.local and not self.addresses
+
     def server_name(self, number: int) -> str:
         """Return the name of the server with that number, counted from 1."""
         return f"{self.name}-{number}"

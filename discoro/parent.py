@@ -22,8 +22,10 @@ import time
 from typing import Any
 
 from discoro.announcer import Announced, Announcer
+from discoro.banner import banner
 from discoro.console import Terminal
 from discoro.control import ControlServer
+from discoro.keyboard import Keyboard
 from discoro.listeners import open_listeners
 from discoro.nodesettings import NodeSettings, ServerSettings
 from discoro.serverchild import Program
@@ -210,9 +212,9 @@ class Parent:
     def _changed(self, server: Supervised) -> None:
         """Take note that a server got ready, lost whom it joined, or has ended."""
         if server.gone is not None and not self._stopping:
-            self.show(
-                f"discoro: {self.settings.join} is gone for good ({server.gone}); ending\n", 2
-            )
+            self._status = FAILED if server.failed else 0
+            joined = self.settings.join
+            self.show(f"discoro: {joined} is gone for good: {server.gone}. Ending.\n", 2)
             self.end()
         if server.id and not self._stopping:
             self._folder.announce(self._record())  # with its process id
@@ -226,7 +228,16 @@ class Parent:
 
     def _say_ready(self) -> None:
         if self._lifeline is None:
-            self.show(banner(self.settings, self.servers))
+            addresses = [server.addresses for server in self.servers]
+            text = banner(
+                self.settings,
+                [host for host, _ in addresses[0]],
+                [of_one[0][1] for of_one in addresses if of_one],
+                pid=os.getpid(),
+                python=platform.python_version(),
+                terminal=os.isatty(0),
+            )
+            self.show(text)
             return
         servers = [{"name": s.name, "id": s.id, "addresses": s.addresses} for s in self.servers]
         line = json.dumps({"name": self.settings.name, "pid": os.getpid(), "servers": servers})
@@ -319,84 +330,6 @@ class Parent:
             "seconds": time.monotonic() - self._started,
             "servers": [server.status(now) for server in self.servers],
         }
-
-
-class Keyboard:
-    """``quit`` or ``exit`` on a terminal's stdin. Its end of file means nothing: systemd, nohup and CI have none."""
-
-    AGAIN = 1.0
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, quit: Any) -> None:
-        self._loop = loop
-        self._quit = quit
-        self._typed = b""
-
-    def start(self) -> None:
-        """Listen, if there is a terminal and it is ours."""
-        try:
-            if not os.isatty(0):
-                return
-            # Reading in the background would stop us (SIGTTIN): look again later, somebody may type `fg`.
-            if os.tcgetpgrp(0) != os.getpgrp():
-                self._loop.call_later(self.AGAIN, self.start)
-                return
-        except OSError:  # it has hung up, or is not our session's
-            return
-        self._loop.add_reader(0, self._on_typed)
-
-    def _on_typed(self) -> None:
-        try:
-            ours = os.tcgetpgrp(0) == os.getpgrp()
-            data = os.read(0, 4096) if ours else b""
-        except OSError:
-            self._loop.remove_reader(0)
-            return
-        if not data:  # Ctrl-D, or the terminal is gone: do not spin
-            self._loop.remove_reader(0)
-            self._loop.call_later(self.AGAIN, self.start)
-            return
-        *lines, self._typed = (self._typed + data).split(b"\n")
-        for line in lines:
-            if line.strip().lower() in (b"quit", b"exit"):
-                self._quit()
-
-
-def banner(settings: NodeSettings, servers: list[Supervised]) -> str:
-    """Say what runs, where it listens and how to connect."""
-    count = len(servers)
-    lines = [
-        f"discoro {__version__}: node {settings.name}, {count} server{'s' if count != 1 else ''}, "
-        f"Python {platform.python_version()}, cluster {settings.cluster}, pid {os.getpid()}"
-    ]
-    if settings.join is not None:
-        lines.append(f"    listens nowhere; joins {settings.join}")
-    else:
-        ports = [server.addresses[0][1] for server in servers]
-        joined = len(ports) > 2 and ports == list(range(ports[0], ports[0] + count))
-        shown = f"{ports[0]} to {ports[-1]}" if joined else ", ".join(map(str, ports))
-        hosts = ", ".join(host for host, _ in servers[0].addresses)
-        only = (
-            " (this machine only: no secret was given)"
-            if settings.local and not settings.addresses
-            else ""
-        )
-        lines.append(f"    listens on {hosts}{only}, TCP {shown}, TLS 1.3")
-    if settings.secret_shown:
-        lines.append(f"    connect with:  DISCORO_SECRET={settings.secret} python your_program.py")
-        lines.append(
-            f"        (generated just now and kept in {settings.secret_source}: your own programs here find it by themselves)"
-        )
-    elif settings.local:
-        lines.append("    connect with:  python your_program.py")
-        lines.append(
-            f"        (as this user, here; elsewhere DISCORO_SECRET=... with what stands in {settings.secret_source})"
-        )
-    else:
-        lines.append("    connect with:  DISCORO_SECRET=... python your_program.py")
-        lines.append(f"        (the secret that this node has from {settings.secret_source})")
-    if os.isatty(0):
-        lines.append("    type quit to end it when its work is done; Ctrl-C gives the work 5 s")
-    return "\n".join(lines) + "\n"
 
 
 def _end_early(number: int, frame: object) -> None:

@@ -26,12 +26,15 @@ SMALL = (sys.executable, str(SMALL_NODE))
 REAL = (sys.executable, "-m", "discoro")
 
 
-def until(fact: Callable[[], Any], what: str = "", guard: float = 15.0) -> Any:
+def until(
+    fact: Callable[[], Any], what: str | Callable[[], object] = "", guard: float = 15.0
+) -> Any:
     """Poll until ``fact()`` is true and return it."""
     limit = time.monotonic() + guard
     while not (found := fact()):
         if time.monotonic() > limit:
-            raise AssertionError(f"not within {guard} s: {what or fact}")
+            shown = what() if callable(what) else what
+            raise AssertionError(f"not within {guard} s: {shown or fact}")
         time.sleep(0.005)
     return found
 
@@ -59,6 +62,7 @@ class NodeProcess:
         self.output = folder / f"output-{time.monotonic_ns()}"
         self.environment = environment_of(folder, environment)
         self.pids: set[int] = set()
+        self.udp_port = 0
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, *options],
