@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from discoro.coro import RemoteCoro
-from discoro.errors import DiscoroError
+from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
 from discoro.messages import Locate, Located, Message
 from discoro.remotechannel import RemoteChannel
 from discoro.transport.addresses import Location
@@ -24,6 +24,8 @@ log = logging.getLogger("discoro.names")
 
 # After so many seconds somebody who waits for a name is told why it takes long.
 SAY_WHY_AFTER = 3.0
+# Seconds between two dials of a location where nobody answers yet.
+TRY_AGAIN = 0.5
 
 
 class Query:
@@ -35,6 +37,8 @@ class Query:
         self.location = location
         self.found: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.asking: dict[Peer, asyncio.Task[Any]] = {}
+        # Why its location could not be reached the last time.
+        self.refused: DiscoroError | None = None
 
     def wants(self, peer: Peer) -> bool:
         """Whether this peer is one of those to ask."""
@@ -121,14 +125,20 @@ class Names:
         if query.location is None:
             await self._network.meeting.search(lambda: query.found.done())
             return
-        try:
-            peer = await self._network.peer_at(query.location)
-        except DiscoroError as error:
-            if not query.found.done():
-                query.found.set_exception(error)
-        else:
-            if peer not in query.asking:
-                query.asking[peer] = self._network.task(self._question(query, peer), "locate")
+        while True:
+            try:
+                peer = await self._network.peer_at(query.location)
+                break
+            except (PeerUnreachable, PeerBusy) as error:
+                # It may be about to start: whoever does not want to wait gives a timeout.
+                query.refused = error
+                await asyncio.sleep(TRY_AGAIN)
+            except DiscoroError as error:
+                if not query.found.done():
+                    query.found.set_exception(error)
+                return
+        if peer not in query.asking:
+            query.asking[peer] = self._network.task(self._question(query, peer), "locate")
 
     def _ask(self, query: Query, peer: Peer) -> None:
         if query.wants(peer):
@@ -151,7 +161,9 @@ class Names:
 
     def _say_why(self, query: Query) -> None:
         peers = self._network.live_peers()
-        if peers:
+        if query.location is not None and query.refused is not None:
+            log.warning("still looking for %s %r: %s", query.kind, query.name, query.refused)
+        elif peers:
             names = ", ".join(sorted(peer.name for peer in peers)[:8])
             log.warning(
                 "still looking for %s %r: none of the %d peers has it (%s)",
