@@ -10,6 +10,7 @@ The tree::
           ServerKilled           the process at the other end ended; attributes ``signal``, ``exit_code``
         AuthenticationFailed     another secret, or somebody in between
         ProtocolVersionMismatch  another version of discoro; also a VersionMismatch
+        WrongCluster             it belongs to another cluster
         ProtocolViolation        the peer broke the rules
         PeerBusy                 it answers, and has no room now
       NoSuchCoro                 nothing (any more) behind that reference
@@ -58,6 +59,7 @@ from discoro.scheduler.errors import (
     WrongThread,
 )
 from discoro.transport import errors as _transport
+from discoro.transport.handshake import OtherCluster, ShuttingDown
 
 if TYPE_CHECKING:
     from discoro.transport.addresses import Location
@@ -130,6 +132,10 @@ class ProtocolVersionMismatch(PeerError, VersionMismatch):
         self.theirs = theirs
 
 
+class WrongCluster(PeerError):
+    """The peer belongs to another cluster; nothing was sent."""
+
+
 class ProtocolViolation(PeerError):
     """The peer broke the rules of the protocol; the connection was dropped."""
 
@@ -181,8 +187,13 @@ def from_transport(error: BaseException, location: Location | None = None) -> Di
     text = str(error)
     if isinstance(error, DiscoroError):
         return error
-    if isinstance(error, (_transport.PeerUnreachable, _transport.NotTLS, _transport.WrongPeer)):
+    if isinstance(error, _transport.PeerUnreachable):
+        hint = "nothing was sent. Is a node running there (python -m discoro)? It says where it listens"
+        return PeerUnreachable(f"{text}; {hint}", location)
+    if isinstance(error, (_transport.NotTLS, _transport.WrongPeer, ShuttingDown)):
         return PeerUnreachable(text, location)
+    if isinstance(error, OtherCluster):
+        return WrongCluster(text, location)
     if isinstance(error, _transport.AuthenticationFailed):
         return AuthenticationFailed(text, location)
     if isinstance(error, _transport.VersionMismatch):
@@ -242,6 +253,7 @@ __all__ = [
     "Terminated",
     "UndecodableValue",
     "VersionMismatch",
+    "WrongCluster",
     "WrongThread",
     "from_transport",
 ]
