@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
 from discoro.messages import Neighbours
 from discoro.statefolder import StateFolder
-from discoro.transport.addresses import format_address, listen_hosts
+from discoro.transport.addresses import listen_hosts
 from discoro.transport.beacon import Ask, Beacon
 from discoro.transport.discovery import Discovery, DiscoveryUnavailable
 from discoro.transport.hints import Hints
@@ -45,6 +45,8 @@ class Meeting:
         # Whom an address led to the last time, or why it led to nobody and when.
         self._known: dict[Address, bytes] = {}
         self._refused: dict[Address, tuple[DiscoroError, float]] = {}
+        # Processes whose beacons are passed over until then: being dialled, or refused.
+        self._refusing: dict[bytes, float] = {}
         network.requests.on(Neighbours, self._neighbours_came)
 
     # --- being found
@@ -118,9 +120,13 @@ class Meeting:
         if beacon.process_id == self._network.process or beacon.process_id in self._network.peers:
             return
         now = self._network.loop.time()
+        # The same beacon comes by several ways: one dial is enough, and one refusal.
+        if now < self._refusing.get(beacon.process_id, 0.0):
+            return
         for host, port in beacon.addresses(source[0])[:1]:
             if self._hints.offer(host, port, now):
-                self._dial((host, port))
+                self._refusing[beacon.process_id] = now + _HINT_TIMEOUT
+                self._dial((host, port), beacon.process_id)
 
     def _neighbours_came(self, peer: Peer, message: Neighbours) -> Neighbours:
         """A server told us of the others of its node."""
@@ -136,7 +142,7 @@ class Meeting:
                 self._dial((item[0], item[1]))
         return message
 
-    def _dial(self, address: Address) -> None:
+    def _dial(self, address: Address, process: bytes = b"") -> None:
         network = self._network
         known = self._known.get(address)
         if address in self._dialling or (known is not None and known in network.peers):
@@ -145,9 +151,9 @@ class Meeting:
         if refused is not None and network.loop.time() < refused[1]:
             return
         self._dialling.add(address)
-        network.task(self._try(address), f"try {address[0]}:{address[1]}")
+        network.task(self._try(address, process), f"try {address[0]}:{address[1]}")
 
-    async def _try(self, address: Address) -> None:
+    async def _try(self, address: Address, process: bytes) -> None:
         network = self._network
         try:
             peer = await network.dial(*address, timeout=_HINT_TIMEOUT)
@@ -156,6 +162,10 @@ class Meeting:
             if not passing:
                 self._hints.refused(*address, network.loop.time())
             pause = 1.0 if passing else network.limits.hint_interval
+            if passing:
+                self._refusing.pop(process, None)  # another address may lead there
+            elif process:
+                self._refusing[process] = network.loop.time() + pause
             self._refused[address] = (error, network.loop.time() + pause)
             log.debug("hint %s:%d led to nobody: %s", *address, error)
         else:
@@ -167,11 +177,11 @@ class Meeting:
 
     def why(self) -> str:
         """Why nobody was found, in words that tell what to type."""
-        refused = [
-            f"{format_address(*address)}: {error}" for address, (error, _) in self._refused.items()
-        ]
-        if refused:
-            return "; ".join(refused[:4])
+        errors = [error for error, _ in self._refused.values()]
+        # Somebody who refuses says more than nobody who answers.
+        errors.sort(key=lambda error: isinstance(error, PeerUnreachable))
+        if errors:
+            return "; ".join(list(dict.fromkeys(str(error) for error in errors))[:3])
         options = self._network.options
         return (
             f"nobody answers in cluster {options.cluster!r} on UDP port {options.udp_port}, and no node runs "
