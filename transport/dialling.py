@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .arrival import Arrival, Frame
+from .arrival import Arrival, ConnectionLostEarly, Frame
 from .credentials import Credentials
 from .errors import PeerUnreachable
 from .handshake import ClientHandshake
@@ -117,7 +117,7 @@ class Dialler:
                     if silent > limits.silence:
                         raise PeerUnreachable(host, port, "its kernel does not answer any more")
         except OSError as exc:
-            raise PeerUnreachable(host, port, (exc.strerror or str(exc)).lower()) from exc
+            raise ConnectionLostEarly(exc) from exc
         finally:
             if not task.done():
                 task.cancel()

@@ -157,6 +157,8 @@ class TlsNetwork:
                 ssl_handshake_timeout=_NO_LIMIT,
                 ssl_shutdown_timeout=self._limits.tls_shutdown_timeout,
             )
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
+            raise ConnectionResetError("cut in the middle of TLS") from exc
         except ssl.SSLError as exc:
             raise NotTLS(host, port, exc.reason or str(exc)) from exc
         self._write_limits(transport)
