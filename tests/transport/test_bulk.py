@@ -332,6 +332,56 @@ def test_either_side_may_cancel(who: str, when: str) -> None:
     in_world(main)
 
 
+@pytest.mark.parametrize("incoming", [False, True])
+def test_memory_is_free_at_once_when_its_transfer_is_cancelled_in_the_middle_of_a_frame(
+    incoming: bool,
+) -> None:
+    async def main(world: World) -> None:
+        transfer = world.here.send([bytes(100 << 20)])
+        into = bytearray(transfer.size)
+        done = world.there.expect(transfer.number, transfer.size, into)
+        link = None
+        for _ in range(100_000):
+            await asyncio.sleep(0)
+            link = world.there._link
+            if link is not None and link._left > 100_000:
+                break
+        assert link is not None and link._left, "in the middle of a frame"
+        (world.there if incoming else world.here).cancel(1, "no more", incoming=incoming)
+        for future in (done, transfer.done):
+            with pytest.raises(TransferFailed):
+                await future
+        into.append(1)
+        again = world.here.send([b"abc"])
+        await world.there.expect(again.number, 3, bytearray(3))
+        assert world.dials == 1
+
+    in_world(main)
+
+
+def test_a_newer_connection_takes_the_place_of_the_old_one() -> None:
+    """The dialler has noticed a cut that this side has not: what is on the old connection must not count."""
+
+    async def main(world: World) -> None:
+        size = 100 << 20
+        data = random.Random(5).randbytes(1 << 20) * 100
+        transfer = world.here.send([data])
+        into = bytearray(size)
+        done = world.there.expect(transfer.number, size, into)
+        await eventually(lambda: world.there._transfers.offset(1) > 1 << 20)
+        old = world.there._link, world.here._link
+        assert world.here._dial is not None
+        world.here.attach(*await world.here._dial())
+        await done
+        await transfer.done
+        assert into == data
+        for link in old:
+            assert link is not None and link.lost
+        assert world.dials == 2
+
+    in_world(main)
+
+
 def test_a_writer_that_fails_ends_the_transfer_on_both_sides_with_its_reason() -> None:
     async def main(world: World) -> None:
         sink = Sink(fail_at=1 << 20)

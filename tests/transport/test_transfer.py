@@ -315,6 +315,22 @@ def test_no_more_is_under_way_to_a_slow_target_than_its_window() -> None:
     assert net.ends[1].machine.offset(1) == 2 * WINDOW
 
 
+def test_room_given_in_the_middle_does_not_give_a_second_turn() -> None:
+    net = pair()
+    net.begin(0, 900, False)
+    net.begin(0, 900, True)
+    net.flow(1, 10_000)
+    machine, order = net.ends[0].machine, []
+    for limit in (300, 600, 900):
+        machine.control_came(Frame(FrameType.MORE, 2, limit, 0), b"")
+        for _ in range(4):
+            part = machine.next_part(lambda number, offset: 900 - offset)
+            assert part is not None
+            order.append(part.number)
+
+    assert order == [1, 2] * 6
+
+
 def test_what_waits_for_its_turn_is_not_asked_for() -> None:
     net = pair()
     for _ in range(5):

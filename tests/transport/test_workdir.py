@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from discoro.transport.errors import FileError, FileRefused, NameHeld, QuotaExceeded, UnsafePath
-from discoro.transport.folder import FileDamaged, FileFacts, describe
+from discoro.transport.folder import FileDamaged, FileFacts, PartFile, describe
 from discoro.transport.ledger import FILES
 from discoro.transport.limits import Limits
 from discoro.transport.store import Missing, Store
@@ -325,6 +325,29 @@ def test_admission_is_of_all_files_or_none(place: Place) -> None:
     assert place.workdir.holders("a") == set()
     with pytest.raises(FileRefused, match="not admitted"):
         place.workdir.place("second", facts(b"a", "a"), place.store)
+
+
+def test_two_owners_of_one_content_may_place_it_at_the_same_time(place: Place) -> None:
+    file = facts(b"shared", "x")
+    for owner in ("first", "second"):
+        place.workdir.admit(owner, [file])
+    writer = place.store.writer(file.sha256, file.size)
+    writer.write(memoryview(b"shared"))
+    writer.finish()
+
+    class Slow(Store):
+        def copy_into(self, part: PartFile, sha256: bytes) -> None:
+            place.workdir.place("second", file, place.store)
+            super().copy_into(part, sha256)
+
+    slow = Slow(place.store.path, LIMITS)
+    place.workdir.place("first", file, slow)
+    slow.close()
+
+    place.workdir.release("second")
+    assert place.names() == ["x"]
+    place.workdir.release("first")
+    assert place.names() == []
 
 
 def test_a_content_missing_in_the_store_is_said_and_leaves_no_part(place: Place) -> None:
