@@ -17,12 +17,13 @@ import pytest
 from discoro.transport.bulk import Bulk
 from discoro.transport.bulkframes import FrameType, encode
 from discoro.transport.bulklink import chunks
-from discoro.transport.errors import PeerUnreachable, SessionClosed, TransferFailed
+from discoro.transport.errors import PeerUnreachable, SessionClosed, SessionLost, TransferFailed
 from discoro.transport.folder import describe
 from discoro.transport.limits import Limits
 from discoro.transport.tls import Certificate, client_context
 from discoro.transport.workdir import Workdir
 from tests.kit import eventually, run_async
+from tests.transport.ends import ends
 
 LIMITS = Limits(dial_first=0.001, dial_most=0.01)
 CLOSED = SessionClosed(by_peer=False)
@@ -615,6 +616,40 @@ def test_the_buffers_of_the_sender_are_released_at_the_end() -> None:
         into.append(1)
 
     in_world(main)
+
+
+@pytest.mark.parametrize("sender_dialled", [False, True])
+def test_a_session_dials_its_bulk_connection_with_a_proof_on_first_need(
+    sender_dialled: bool,
+) -> None:
+    """The way through the real endpoints: TLS, handshake, BULK with the session's proof, then transfers."""
+
+    async def main() -> None:
+        async with ends() as (dialler, listener):
+            await listener.listen()
+            session = await dialler.endpoint.connect("127.0.0.1", listener.port, timeout=5)
+            await eventually(lambda: dialler.process_id in listener.endpoint.sessions)
+            there = listener.endpoint.sessions[dialler.process_id]
+            sender, receiver = (session, there) if sender_dialled else (there, session)
+            data = random.Random(7).randbytes(5_000_000)
+            for _ in range(2):
+                transfer = sender.bulk.send([data])
+                into = bytearray(len(data))
+                await receiver.bulk.expect(transfer.number, len(data), into)
+                await transfer.done
+                assert into == data
+            pending = sender.bulk.send([data])
+            link = receiver.bulk._link
+            assert link is not None
+            link.close()
+            into = bytearray(len(data))
+            await receiver.bulk.expect(pending.number, len(data), into)
+            assert into == data
+            lost = sender.bulk.send([data])
+        with pytest.raises(SessionLost):
+            await lost.done
+
+    run_async(main, guard=12)
 
 
 def test_chunks_are_of_one_length_and_join_only_what_is_small() -> None:
