@@ -1,0 +1,185 @@
+"""The documents are true: their programs and commands run and print what is claimed, their figures and names are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import discoro
+from discoro.transport.limits import Limits
+from tests.documents import CHECKOUT, DOCUMENTS, Block, Scenario, blocks, pattern
+
+#: Commands that are shown and not executed here, and why.
+NOT_RUN = {
+    "pip install .": "the tests run in an environment that has discoro, and need no network",
+    "pip install -e .[test]": "the same",
+    "pip install tox": "the same",
+    ".ci/run": "it runs these very tests",
+    "tox": "it runs these very tests",
+    "tox -e py312 -- tests/scheduler": "it runs tests",
+    "tox -e lint,types": "it makes environments of its own; CI runs it",
+    "python -m pytest": "it runs these very tests",
+    "python -m pytest tests/scheduler": "tests in a test",
+    "python -m pytest -m slow": "tests in a test",
+    "python -m pytest -m nightly": "tests in a test",
+    "ruff check . && ruff format --check .": "CI runs it; not every environment has ruff",
+}
+#: Blocks that are no programs: (document, first line) and why.
+NO_PROGRAM: dict[tuple[str, str], str] = {}
+EXECUTED = [path for path in DOCUMENTS if any(block.language == "console" for block in blocks(path))]
+
+
+def ids(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("document", EXECUTED, ids=ids)
+def test_what_a_document_tells_to_type_works_and_prints_what_it_claims(
+    document: Path, tmp_path: Path
+) -> None:
+    scenario = Scenario(tmp_path, NOT_RUN)
+    try:
+        scenario.run(blocks(document))
+    finally:
+        left = scenario.close()
+    assert not left, f"left behind: {left}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_every_program_of_a_document_is_executed(document: Path) -> None:
+    """A file is run by a command, or imported by one that is; nothing with code in it goes unseen."""
+    found = blocks(document)
+    typed = "\n".join(block.text for block in found if block.language == "console")
+    files = {block.file: block for block in found if block.file}
+    imported = {name for block in files.values() for name in imports_of(block)}
+    for block in found:
+        if block.language == "python" and not block.is_cell:
+            first = block.text.splitlines()[0]
+            if (document.name, first) in NO_PROGRAM:
+                continue
+            assert block.file, f"{block.where}: a program begins with '# name.py'"
+            run = f"python {block.file}" in typed
+            assert run or Path(block.file).stem in imported, f"{block.where} is not executed"
+        assert block.language in ("python", "console", "text", ""), f"{block.where}: {block.language}"
+
+
+def imports_of(block: Block) -> set[str]:
+    return {
+        name.name
+        for node in ast.walk(ast.parse(block.text))
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
+
+
+def test_every_command_that_is_not_executed_is_shown_somewhere() -> None:
+    shown = {
+        command
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if block.language == "console"
+        for _, command, _ in block.steps()
+    }
+    assert set(NOT_RUN) <= shown, f"not shown any more: {sorted(set(NOT_RUN) - shown)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_every_relative_link_of_a_document_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        there = document.parent / path if path else document
+        assert there.exists(), f"{document.name}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, f"{document.name}: {target}"
+
+
+def test_every_file_that_a_document_names_exists() -> None:
+    for document in DOCUMENTS:
+        for name in re.findall(r"`((?:tests|discoro|scheduler|transport|docs)/[\w/]+\.(?:py|md))`", document.read_text()):
+            assert (CHECKOUT / name).exists(), f"{document.name} names {name}"
+
+
+def test_every_public_name_is_documented() -> None:
+    text = "\n".join(document.read_text() for document in DOCUMENTS)
+    words = {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", code)}
+    assert not set(discoro.__all__) - words
+
+
+def test_every_module_stands_in_the_table_of_its_package_and_no_other() -> None:
+    text = (CHECKOUT / "docs/architecture.md").read_text()
+    for package in ("scheduler", "transport", "discoro"):
+        section = re.search(rf"^### {package}/$(.*?)^##", text, re.MULTILINE | re.DOTALL)
+        assert section, f"a section {package}/"
+        rows = re.findall(r"^\| `(\w+)` \| ([PS]) \|", section[1], re.MULTILINE)
+        names = {path.stem for path in (CHECKOUT / package).glob("*.py")} - {"__init__", "__main__"}
+        assert {name for name, _ in rows} == names, package
+        assert len(rows) == len(names), package
+        from tests.test_layers import PURE
+
+        marked = {name for name, kind in rows if kind == "P"}
+        assert marked >= PURE[package], f"not marked pure: {PURE[package] - marked}"
+
+
+SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": 1, "ms": 0.001, "min": 60}
+
+
+def test_the_table_of_limits_is_that_of_the_code() -> None:
+    text = (CHECKOUT / "docs/reliability.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,.]+) ?(\w*)[^|]*\|", text, re.MULTILINE)
+    assert rows
+    limits = Limits()
+    told = {name: float(number.replace(",", "")) * SIZES[unit] for name, number, unit in rows}
+    assert len(told) == len(rows), "a limit stands there twice"
+    assert told == {name: getattr(limits, name) for name in told}
+    assert set(told) == set(Limits.__dataclass_fields__), "every limit is in the table"
+
+
+def test_the_figures_of_the_protocol_are_those_of_the_code() -> None:
+    from discoro import messages
+    from discoro.transport.bulkframes import FrameType as BulkFrameType
+    from discoro.transport.frames import FrameType, Kind, ResetCode
+    from discoro.transport.handshake import FailCode
+
+    text = (CHECKOUT / "docs/protocol.md").read_text()
+    rows = set(re.findall(r"^\| (\d+) \| ([\w ]+?) \|", text, re.MULTILINE))
+    for numbers in (FrameType, Kind, ResetCode, FailCode, BulkFrameType):
+        for one in numbers:
+            assert (str(int(one)), one.name) in rows, f"{numbers.__name__}.{one.name} = {int(one)}"
+    for tag, message in messages._BY_TAG.items():
+        assert (str(tag), message.__name__) in rows, f"{message.__name__} = {tag}"
+        row = re.search(rf"^\| {tag} \| {message.__name__} \| ([^|]*)\|", text, re.MULTILINE)
+        assert row is not None
+        fields = re.findall(r"`(\w+)`", row[1])
+        assert fields == list(messages._FIELDS[message]), message.__name__
+
+
+def test_every_text_that_the_tutorial_explains_is_one_of_ours() -> None:
+    section = (CHECKOUT / "docs/tutorial.md").read_text().split("| On the screen |")[1].split("\n## ")[0]
+    source = "\n".join(
+        literals(path)
+        for package in ("discoro", "scheduler", "transport")
+        for path in (CHECKOUT / package).glob("*.py")
+    )
+    rows = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
+    assert len(rows) > 10
+    for text in rows:
+        assert re.search(pattern(text), source), f"nowhere in the sources: {text}"
+
+
+def literals(path: Path) -> str:
+    """All texts of a module, a line each; what an f-string computes is a %."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "%" for part in node.values]
+            lines.append("".join(str(part) for part in parts).replace("\n", " "))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            lines.append(node.value.replace("\n", " "))
+    return "\n".join(lines)
