@@ -239,8 +239,7 @@ class Channel:
         self.is_closed = True
         for subscriber in list(self.subscribers):
             self._unsubscribe(subscriber)
-        for kind, name in self.scheduler.names.of(self):
-            self.scheduler.unregister(kind, name, self)
+        self.scheduler.forget_names(self)
         self.scheduler.by_number.pop(self._number, None)
         return 0
 

@@ -22,7 +22,19 @@ from .errors import (
 from .machine import CANCEL, SWAP
 from .outcome import MonitorException, Outcome, exception_of
 from .taskface import TaskFace
-from .waits import ENDED, HANDED, Act, Deliver, Join, Pause, Receive, TimedReceive, Wait
+from .waits import (
+    ENDED,
+    HANDED,
+    RUNNING,
+    Act,
+    Deliver,
+    Ending,
+    Join,
+    Pause,
+    Receive,
+    TimedReceive,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -74,9 +86,11 @@ class Coro(TaskFace[T]):
             scheduler.ready.append(self)
             if not scheduler.armed:
                 scheduler.arm()
+        elif scheduler.max_mailbox is not None and not self.has_room():
+            raise MailboxFull(self._name, scheduler.max_mailbox)
+        elif self._queue:  # so nobody waits for a message
+            self._queue.append(message)
         else:
-            if scheduler.max_mailbox is not None and not self.has_room():
-                raise MailboxFull(self._name, scheduler.max_mailbox)
             self._enqueue(message)
         return 0
 
@@ -167,7 +181,13 @@ class Coro(TaskFace[T]):
         return Join(self, timeout)
 
     def __await__(self) -> Generator[Any, None, T]:
-        return Join(self).__await__()
+        if self._wait is ENDED and not self.cancelled():
+            return self.result()
+        task = asyncio.current_task()
+        if task is not None and getattr(task, "_wait", None) is RUNNING:
+            return (yield self)  # type: ignore[return-value]  # a scheduler takes it for a wait
+        result: T = yield from Ending(self).outside().__await__()
+        return result
 
     __iter__ = __await__
 

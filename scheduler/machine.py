@@ -35,7 +35,7 @@ from .waits import (
     INTERRUPTED,
     READY,
     RUNNING,
-    Join,
+    Ending,
     Receive,
     State,
     TimedReceive,
@@ -50,10 +50,13 @@ Callback = Callable[[Any, Outcome], None]
 
 logger = logging.getLogger("discoro.scheduler")
 
+_FUTURES = frozenset((asyncio.Future, asyncio.Task))
+
 CANCEL = State("cancel")
 SWAP = State("swap")
 
 # Looked up once: the coroutine hides the first two behind methods that refuse.
+_init = asyncio.Future.__init__
 _set_result = asyncio.Future.set_result
 _set_exception = asyncio.Future.set_exception
 _set_cancelled = asyncio.Future.cancel
@@ -138,7 +141,7 @@ class Machine(asyncio.Future[T]):
         kwargs: dict[str, Any],
         context: Context | None = None,
     ) -> None:
-        asyncio.Future.__init__(self, loop=scheduler.loop)
+        _init(self, loop=scheduler.loop)
         self.scheduler = scheduler
         self._wait: Any = READY
         self._value: Any = None
@@ -146,7 +149,7 @@ class Machine(asyncio.Future[T]):
         self._recv: Receive | None = None
         self._queue: Mailbox | None = None
         self._stack: list[Any] | None = None
-        self._watchers: dict[Any, Callback] | None = None
+        self._watchers: dict[Any, Callback | None] | None = None
         self._outcome: Outcome | None = None
         self._rare: Rare | None = None
         self._number = 0
@@ -189,6 +192,8 @@ class Machine(asyncio.Future[T]):
             scheduler.ready.append(self)
             if not scheduler.armed:
                 scheduler.arm()
+        elif self._queue:  # so nobody waits for a message
+            self._queue.append(item)
         else:
             self._enqueue(item)
 
@@ -302,7 +307,10 @@ class Machine(asyncio.Future[T]):
         scheduler = self.scheduler
         scheduler.ready.append(self)
         if not scheduler.armed:
-            scheduler.wake(future)
+            if future.__class__ in _FUTURES:  # they call back from the loop, never inside a task
+                scheduler.drain()
+            else:
+                scheduler.arm()
 
     def _next_error(self) -> BaseException | None:
         """Take what is pending, in the form for the frame on top; a message in hand goes back."""
@@ -365,6 +373,16 @@ class Machine(asyncio.Future[T]):
 
     def _yielded(self, thing: Any) -> bool:
         """Do what a yield asks for. True: take the next step now, with ``_value`` or ``_pending``."""
+        if (
+            thing.__class__ in _FUTURES
+            and thing._asyncio_future_blocking
+            and self._pending is None
+            and thing.get_loop() is self.scheduler.loop
+        ):
+            thing._asyncio_future_blocking = False
+            self._wait = thing
+            thing.add_done_callback(self._wakeup, context=self.scheduler.context)
+            return False
         try:
             return self._begin(thing)
         except BaseException as error:  # of the call that was yielded: raised at the yield
@@ -383,8 +401,8 @@ class Machine(asyncio.Future[T]):
                 self._wait = RUNNING
                 return True
             return False
-        if isinstance(thing, Machine) and driver.is_generator(self._top):
-            return self._begin(Join(thing))
+        if isinstance(thing, Machine):
+            return self._begin(Ending(thing))
         blocking = getattr(thing, "_asyncio_future_blocking", None)
         if blocking:
             self._await_future(thing)
@@ -431,7 +449,7 @@ class Machine(asyncio.Future[T]):
         """The last frame has returned."""
         self._ended()
         _set_result(self, value)
-        if self._watchers is not None:
+        if self._watchers:
             self._tell()
 
     def _raised(self, error: BaseException) -> BaseException | None:
@@ -466,7 +484,7 @@ class Machine(asyncio.Future[T]):
             _set_exception(self, wrapped)
         else:
             _set_exception(self, error)
-        if self._watchers is not None:
+        if self._watchers:
             self._tell()
         elif not self.cancelled():
             self.scheduler.reports.failed(self)
@@ -493,17 +511,28 @@ class Machine(asyncio.Future[T]):
     def _ended(self) -> None:
         """Let go of everything: cycles would wait for the garbage collector."""
         self._wait = ENDED
+        self._recv = self._top = self._send = self._stack = self._context = None
+        scheduler = self.scheduler
+        scheduler.coros.discard(self)
+        if self._number:
+            scheduler.by_number.pop(self._number, None)
+        if scheduler._changed is not None:
+            scheduler.changed()
+        if self._queue is not None or self._rare is not None or self._pending is not None:
+            self._ended_rarely()
+
+    def _ended_rarely(self) -> None:
+        self._value = self._pending = None
         queue, self._queue = self._queue, None
-        self._recv = self._top = self._send = self._stack = self._context = self._value = None
-        self._pending = None
-        self.scheduler.ended(self)
-        if queue:
+        if queue is not None:
             queue.clear()
-        if queue is not None and queue.attention:
-            queue.attend()
+            if queue.attention:
+                queue.attend()
         rare = self._rare
-        if rare is not None and rare.reader is not None and not rare.reader.done():
-            rare.reader.set_result(None)
+        if rare is not None:
+            if rare.reader is not None and not rare.reader.done():
+                rare.reader.set_result(None)
+            self.scheduler.forget_names(self)
 
     def _abandon(self) -> None:
         """The loop ends, and the coroutine has not: close its frames, and say that it was ended."""
@@ -522,9 +551,12 @@ class Machine(asyncio.Future[T]):
 
     def _tell(self) -> None:
         watchers, self._watchers = self._watchers, None
-        outcome = self.outcome
-        assert outcome is not None
-        for callback in (watchers or {}).values():
+        for key, callback in (watchers or {}).items():
+            if callback is None:
+                key.ended()
+                continue
+            outcome = self.outcome
+            assert outcome is not None
             try:
                 callback(self, outcome)
             except Exception:

@@ -16,6 +16,7 @@ from . import default
 from .coro import Coro
 from .errors import WrongThread
 from .life import Elsewhere, Life
+from .machine import Machine
 from .names import Names
 
 T = TypeVar("T")
@@ -93,12 +94,22 @@ class Scheduler(Life):
             daemon: Whether the scheduler's end does not wait for it.
             coro_class: What to make of it; default: the scheduler's.
         """
-        self.check_thread("spawn")
+        if get_ident() != self.thread_id:
+            self.check_thread("spawn")
         cls = coro_class or self.coro_class
-        coro = cls._start(self, func, args, kwargs or {}, number=number, name=name)
+        coro = cls.__new__(cls)
+        coro._prepare(self, func, args, kwargs or {})
+        if number is not None:
+            coro._number = number
+            self.by_number[number] = coro
+        if name is not None:
+            coro._name = name
         if daemon:
             coro._rarely().daemon = True
-        self.begin(coro)
+        self.coros.add(coro)
+        self.ready.append(coro)
+        if not self.armed:
+            self.arm()
         return coro
 
     def begin(self, coro: Coro[Any]) -> None:
@@ -114,15 +125,10 @@ class Scheduler(Life):
         if not self.armed:
             self.arm()
 
-    def ended(self, coro: Any) -> None:
-        """Hear that a coroutine has ended; called by it."""
-        self.coros.discard(coro)
-        if coro._number:
-            self.by_number.pop(coro._number, None)
-        for kind, name in self.names.of(coro):
-            self.unregister(kind, name, coro)
-        if self._changed is not None:
-            self.changed()
+    def forget_names(self, thing: Any) -> None:
+        """Take all names of ``thing`` back: it has ended."""
+        for kind, name in self.names.of(thing):
+            self.unregister(kind, name, thing)
 
     def refuse_blocking(self, call: str) -> None:
         """Refuse a call that would block the loop's own thread."""
@@ -144,6 +150,8 @@ class Scheduler(Life):
         Raises:
             NameTaken: If another thing has it.
         """
+        if isinstance(thing, Machine):
+            thing._rarely()  # its end looks for names only then
         if self.names.register(kind, name, thing) and self.elsewhere is not None:
             self.elsewhere.published(kind, name, thing)
 

@@ -6,7 +6,6 @@ message 0.3); after ``STEPS`` steps the event loop has its turn.
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import AbstractEventLoop, current_task
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 STEPS = 64
 """Steps in a turn: at 1,024 the p99 of a socket beside a ping-pong was 3 to 6 times worse."""
 
-_PLAIN_FUTURES = (asyncio.Future, asyncio.Task)
-
 
 class Flushable(Protocol):
     """Something that collects work during a turn and does it once, at the end."""
@@ -42,6 +39,7 @@ class Stepper:
         ready: Coroutines that may run, the next one first.
         in_drain: True inside :meth:`drain`.
         armed: True if :meth:`drain` runs or will run without being asked.
+        credit: Steps, and messages taken without one, that are left of this turn.
         turns: Counts the turns, so that others can tell that something moves.
         thread_id: Of the loop's thread; 0 while there is none.
     """
@@ -53,6 +51,7 @@ class Stepper:
         self.in_drain = False
         self.armed = False
         self.turns = 0
+        self.credit = 0
         self.thread_id = 0
         self._end_soon = False
         self._scheduled = False
@@ -72,6 +71,7 @@ class Stepper:
             return
         self.in_drain = self.armed = True
         self._end_soon = False
+        self.credit = STEPS
         try:
             self._drain(loop, self.ready)
         finally:
@@ -89,8 +89,7 @@ class Stepper:
         A step sends a value into the frame on top, or throws an error. What comes out is a yield, a
         return, or an exception; the frequent ones are dealt with here, all others in ``Coro``.
         """
-        steps = STEPS
-        while ready and steps > 0:
+        while ready and self.credit > 0:
             coro = ready.popleft()
             error = None if coro._pending is None else coro._next_error()
             value, coro._value = coro._value, None
@@ -99,7 +98,7 @@ class Stepper:
             _enter_task(loop, coro)  # type: ignore[arg-type]  # asks for no Task at run time
             try:
                 while True:
-                    steps -= 1
+                    self.credit -= 1
                     try:
                         if error is None:
                             thing = run(coro._send, value)
@@ -117,7 +116,7 @@ class Stepper:
                             value = queue.popleft()
                             if queue.attention:
                                 queue.attend()
-                            if steps <= 0:
+                            if self.credit <= 0:
                                 coro._wait = HANDED
                                 coro._value = value
                                 ready.append(coro)
@@ -138,7 +137,7 @@ class Stepper:
                         if coro._wait is ENDED:
                             break
                         value, coro._value = coro._value, None
-                    if steps <= 0 and (error is None or coro._pending is None):
+                    if self.credit <= 0 and (error is None or coro._pending is None):
                         coro._wait = READY
                         coro._value = value
                         if error is not None:
@@ -163,16 +162,6 @@ class Stepper:
             self.armed = self.in_drain
             if self._dirty and not self.in_drain:
                 self._flush()
-
-    def wake(self, future: Any) -> None:
-        """Run what ``future`` has made ready; called by its callback when nothing is armed.
-
-        At once if it is one of asyncio's own, which calls back from the loop and never inside a task.
-        """
-        if type(future) in _PLAIN_FUTURES:
-            self.drain()
-        else:
-            self.arm()
 
     def end_drain_soon(self) -> None:
         """Ask the running drain to end after this step."""

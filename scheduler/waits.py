@@ -174,7 +174,16 @@ class Receive(Wait):
     def __await__(self) -> Generator[Any, Any, Any]:
         coro: object = self.coro
         if self.coro._wait is RUNNING and asyncio.current_task() is coro:
-            return (yield self)  # an eager task may run inside the step
+            # (Not the current one: an eager task may run inside the step.) A message that is there
+            # is taken without leaving the frame, as often as the others' turn allows.
+            queue, scheduler = self.coro._queue, self.coro.scheduler
+            if queue and scheduler.credit > 0 and self.coro._pending is None:
+                scheduler.credit -= 1
+                message = queue.popleft()
+                if queue.attention:
+                    queue.attend()
+                return message
+            return (yield self)
         return (yield from self.outside().__await__())
 
     async def outside(self) -> Any:
@@ -249,8 +258,65 @@ class Pause(_Timed):
         return self.alarm_value
 
 
+class Ending(Wait):
+    """Wait for the end of a coroutine, as ``await coro`` does: the frequent case of :class:`Join`.
+
+    It stands among the coroutine's watchers without a callback, and is told directly.
+    """
+
+    __slots__ = ("target", "waiter")
+
+    def __init__(self, target: Machine[Any]) -> None:
+        self.target = target
+        self.waiter: Any = None
+
+    def start(self, waiter: Any) -> bool:
+        """Give the coroutine's result, raise what it raised, or wait."""
+        target = self.target
+        if target._wait is ENDED:
+            waiter._value = self.result()
+            return True
+        if get_ident() != target.scheduler.thread_id:
+            target.scheduler.check_thread("await")
+        if target is waiter:
+            raise DiscoroError(f"{target.name!r} waits for its own end")
+        self.waiter = waiter
+        if target._watchers is None:
+            target._watchers = {self: None}
+        else:
+            target._watchers[self] = None
+        return False
+
+    def result(self) -> Any:
+        """Give the result of the coroutine, which has ended, or raise what it raised."""
+        target = self.target
+        if not target.cancelled():
+            return target.result()
+        outcome = target.outcome
+        assert outcome is not None
+        return outcome.result()
+
+    def ended(self) -> None:
+        """Hear that it has ended."""
+        waiter = self.waiter
+        if waiter is None or waiter._wait is not self:
+            return
+        try:
+            value = self.result()
+        except BaseException as error:  # SystemExit too: it is the coroutine's, and is passed on
+            waiter._wake(error=error)
+        else:
+            waiter._wake(value)
+
+    def drop(self) -> None:
+        """Stop waiting."""
+        self.waiter = None
+        if self.target._watchers is not None:
+            self.target._watchers.pop(self, None)
+
+
 class Join(_Timed):
-    """Wait for the end of a coroutine; leaves it alone when the wait is cancelled."""
+    """Wait for the end of a coroutine, up to a timeout; leaves it alone when the wait is cancelled."""
 
     __slots__ = ("target",)
 
