@@ -104,15 +104,22 @@ class Channel:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while (line := self._read_line()) is not None:
             order = json.loads(line).get("order")
-            event = {"drain": self.drain, "terminate": self.terminate}.get(order)
-            if event is not None:
-                loop.call_soon_threadsafe(event.set)
-        try:
-            loop.call_soon_threadsafe(self.terminate.set)
-        except RuntimeError:  # the loop has ended, and so does the process
+            if not self._obey(loop, order):
+                return
+        if not self._obey(loop, "terminate"):
             return
         time.sleep(ORPHAN_GRACE)
         os.killpg(0, signal.SIGKILL)
+
+    def _obey(self, loop: asyncio.AbstractEventLoop, order: str) -> bool:
+        """Set what an order means in the loop; False when that has ended, and so does the process."""
+        events = {"drain": [self.drain], "terminate": [self.drain, self.terminate]}
+        try:
+            for event in events.get(order, []):
+                loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            return False
+        return True
 
     def _read_line(self) -> bytes | None:
         """Wait for one line; None when the parent has ended."""

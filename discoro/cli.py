@@ -213,6 +213,7 @@ def node(arguments: list[str], program: Program | None) -> int:
         print(generate())
         return 0
 
+    from discoro import logs
     from discoro.cpus import TooManyServers
     from discoro.parent import Parent
     from discoro.scheduler.errors import DiscoroError
@@ -225,6 +226,7 @@ def node(arguments: list[str], program: Program | None) -> int:
     try:
         settings, warnings = node_settings(parser, options, folder)
         hide(settings.secret)
+        logs.set_up(settings.log, debug=settings.debug)
         for warning in warnings:
             print(f"discoro: {warning}", file=sys.stderr)
         return Parent(settings, program or ServerProgram(), folder).run()

@@ -154,6 +154,8 @@ def fork_server(
         try:
             _become_server(ends, foreign)
             status = program.run(ends.child_channel, ends.child_lifeline, listeners)
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
         except BaseException:
             traceback.print_exc()
         finally:

@@ -55,10 +55,10 @@ async def serve_computations(
         outbound_only=settings.join is not None,
     ) as scheduler:
         hosting: discoro.Coro[None] = discoro.Coro(discoro.discoro_server)
-        while scheduler.network.server is None:
-            if not hosting.is_alive():
-                await hosting  # raises what it failed with
+        while scheduler.network.server is None and hosting.is_alive():
             await asyncio.sleep(0)
+        if not hosting.is_alive():
+            raise SystemExit(1)  # the scheduler has logged why; the node's parent tries again later
         tasks = [asyncio.create_task(channel.report_counts(scheduler.counts))]
         tasks += [asyncio.create_task(_know(scheduler, peer)) for peer in settings.peers]
         if settings.join is not None:
@@ -67,15 +67,24 @@ async def serve_computations(
             _introduce(scheduler, settings)
         channel.report("ready", id=scheduler.location.id.hex() if scheduler.location.id else "")
         try:
-            await _drained(scheduler, channel)
+            await _until_drained(scheduler, hosting, channel)
         finally:
             for task in tasks:
                 task.cancel()
 
 
-async def _drained(scheduler: discoro.Scheduler, channel: Channel) -> None:
+async def _until_drained(
+    scheduler: discoro.Scheduler, hosting: discoro.Coro[None], channel: Channel
+) -> None:
     """Return when the server may end: its work is done after ``drain``, or it was told to terminate."""
-    await channel.drain.wait()
+    asked = asyncio.create_task(channel.drain.wait())
+    ended = asyncio.create_task(_ended(hosting))
+    await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    ended.cancel()
+    if not channel.drain.is_set():
+        log.error("discoro_server has ended in %s; the process starts anew", scheduler.name)
+        raise SystemExit(1)
     server = scheduler.network.server
     if server is not None:
         server.drain()
@@ -84,6 +93,13 @@ async def _drained(scheduler: discoro.Scheduler, channel: Channel) -> None:
         if idle and not scheduler.waited_for():
             return
         await asyncio.sleep(LOOK)
+
+
+async def _ended(hosting: discoro.Coro[None]) -> None:
+    try:
+        await hosting
+    except Exception:  # the scheduler has logged it
+        pass
 
 
 def _introduce(scheduler: discoro.Scheduler, settings: ServerSettings) -> None:

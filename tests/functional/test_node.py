@@ -335,3 +335,22 @@ def test_nodes_of_one_name_work_in_folders_of_their_own(start: Start) -> None:
     for node in nodes:
         node.process.terminate()
         assert node.ends() == 0
+
+
+def test_a_server_whose_discoro_server_was_ended_starts_anew(start: Start) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    pid = node.server()["pid"]
+    body = (
+        FIND.format(name="bob-1")
+        + """
+server = yield discoro.Coro.locate("discoro_server", peer, timeout=10)
+server.terminate()
+return "asked"
+"""
+    )
+    assert says(node, body) == "asked"
+    node.says("discoro_server has ended in bob-1")
+    until(lambda: node.server()["state"] == "running" and node.server()["pid"] != pid)
+    assert "ended with exit code 1; restarting" in node.text
+    node.process.terminate()
+    assert node.ends() == 0
