@@ -7,7 +7,6 @@ it is busy (it computes, or is stopped), and the dial stays open for as long as 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -121,8 +120,7 @@ class Dialler:
         finally:
             if not task.done():
                 task.cancel()
-                with contextlib.suppress(BaseException):
-                    await asyncio.wait({task})
-                close = getattr(raw, "close", None)
-                if close is not None:
-                    close()
+                await asyncio.wait({task})
+                if not task.cancelled():
+                    task.exception()  # it failed in the same moment, and nobody asks
+                network.drop(raw)

@@ -41,6 +41,9 @@ from .session import Handler, Judgement, Session, State, describe
 
 logger = logging.getLogger("discoro.transport")
 
+#: How many of the newest sessions an OPEN looks at for dials that have crossed it.
+FRESH = 64
+
 
 class Observer(Protocol):
     """Who hears of sessions. Called in the loop; must not raise."""
@@ -238,6 +241,15 @@ class Endpoint:
     def find(self, session_id: bytes) -> Session | None:
         """Return the session of that id, unless it is over."""
         return self._by_id.get(session_id)
+
+    def fresh_sessions(self) -> list[bytes]:
+        """Return the ids of sessions that were opened from outside, the newest, and of which nothing was heard since."""
+        newest = list(self._sessions.values())[-FRESH:]
+        return [
+            one.id
+            for one in newest
+            if not one.dialled and not one.inbox.last and one.outbox.first == 1
+        ]
 
     def new_session(
         self,

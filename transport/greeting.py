@@ -22,12 +22,15 @@ class Open:
         hello: What that side says about itself.
         expect: Process id that must answer, or empty.
         instead: Session of the same two processes that is over for that side, or empty.
+        fresh: Sessions that others have opened with that side, and of which it has heard nothing since. When one of them is
+            the peer's own, whose OPENED is still on its way, the two dials have crossed.
     """
 
     session: bytes
     hello: Hello
     expect: bytes = b""
     instead: bytes = b""
+    fresh: tuple[bytes, ...] = ()
 
     def encode(self, epoch: int, limits: Limits) -> bytes:
         """Return the frame."""
@@ -35,6 +38,7 @@ class Open:
             "session": self.session,
             "expect": self.expect,
             "instead": self.instead,
+            "fresh": list(self.fresh),
             "hello": self.hello.to_control(),
         }
         return bare(FrameType.OPEN, epoch, 0, codec.encode(body, limits))
@@ -47,7 +51,10 @@ class Open:
         expect, instead = (codec.field(data, name, bytes, b"") for name in ("expect", "instead"))
         if len(session) != ID_BYTES or not {len(expect), len(instead)} <= {0, ID_BYTES}:
             raise ControlError("an id of the wrong length in OPEN")
-        return cls(session, Hello.from_control(data.get("hello")), expect, instead)
+        fresh = codec.field(data, "fresh", list, [])
+        if not all(type(one) is bytes for one in fresh):
+            raise ControlError("a session id that is not bytes in OPEN")
+        return cls(session, Hello.from_control(data.get("hello")), expect, instead, tuple(fresh))
 
 
 def opened(epoch: int, last: int, hello: Hello, limits: Limits) -> bytes:

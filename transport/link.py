@@ -152,7 +152,9 @@ class Link(asyncio.BufferedProtocol):
             self.session.resume_writing()
 
     def eof_received(self) -> bool:
-        """The peer has closed; so do we."""
+        """The peer has closed; so do we, and do not wait for its goodbye in TLS: it may have closed one half only."""
+        if self.session is not None:
+            self.drop(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

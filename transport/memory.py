@@ -92,6 +92,10 @@ class MemoryNetwork:
         raw.start(protocol)
         return raw
 
+    def drop(self, raw: MemoryTransport) -> None:
+        """Cut it."""
+        raw.abort()
+
     def answers(self, raw: Any) -> bool:
         """Whether the cable is in."""
         return not self.silent

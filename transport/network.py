@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from typing import Any, Protocol
@@ -56,6 +57,9 @@ class Network(Protocol):
 
     async def secure_accepted(self, raw: Any, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         """The same for a raw connection that we took. Raises OSError (ssl.SSLError is one)."""
+
+    def drop(self, raw: Any) -> None:
+        """Close a raw connection."""
 
     def answers(self, raw: Any) -> bool:
         """Return whether the kernel at the other end answers."""
@@ -139,8 +143,7 @@ class TlsNetwork:
                     continue
                 kernel.prepare(sock, self._limits)
                 return sock
-        reason = (cause.strerror or str(cause)).lower() if cause is not None else "no address"
-        raise PeerUnreachable(host, port, reason) from cause
+        raise PeerUnreachable(host, port, _reason(cause)) from cause
 
     async def secure(
         self, raw: socket.socket, protocol: asyncio.BaseProtocol, host: str, port: int
@@ -186,9 +189,14 @@ class TlsNetwork:
         # Above this a session numbers nothing more: what is kept anyway must not lie in the transport as well.
         transport.set_write_buffer_limits(high=self._limits.window // 8)
 
+    def drop(self, raw: Any) -> None:
+        """Close the socket."""
+        raw.close()
+
     def answers(self, raw: Any) -> bool:
         """Ask the kernel."""
-        return kernel.answers(raw, self._limits.ping_idle)
+        # Not less than a second: a kernel may hold an ack back for a fifth of one.
+        return kernel.answers(raw, max(1.0, self._limits.ping_idle))
 
     def heard(self, raw: Any) -> int | None:
         """Ask the kernel."""
@@ -218,3 +226,10 @@ class TlsNetwork:
         with contextlib.suppress(OSError):
             copy.listen(self._limits.handshake_backlog)
         return TcpListener(copy, self._limits)
+
+
+def _reason(error: OSError | None) -> str:
+    """Return an error in the words of the system; the loop's own text repeats the address."""
+    if error is None:
+        return "no address"
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()

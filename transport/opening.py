@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .arrival import Arrival, ConnectionLostEarly, Frame
 from .backoff import delay_before
 from .errors import Busy, OwnProcess, PeerUnreachable, ProtocolError, TransportError, WrongPeer
-from .frames import ID_BYTES, FrameType, Hello, ResetCode
+from .frames import ID_BYTES, FrameType, Hello, ResetCode, bare
 from .greeting import Open, Reset, read_opened
 from .session import Session
 
@@ -122,7 +123,8 @@ class Openings:
         opening.epoch += 1
 
         def accepted(arrival: Arrival) -> None:
-            wish = Open(opening.session, opening.ours, opening.expect, opening.instead)
+            fresh = tuple(endpoint.fresh_sessions())
+            wish = Open(opening.session, opening.ours, opening.expect, opening.instead, fresh)
             arrival.write(wish.encode(opening.epoch, self._limits))
             opening.outstanding = True
 
@@ -160,8 +162,11 @@ class Openings:
             raise ProtocolError("the peer's answer to OPEN is wrong")
         known = endpoint.sessions.get(theirs.process_id)
         if known is not None:
-            # Two dials crossed and the other one won, unseen by the peer; let it hear that this one is over.
-            raise ProtocolError("there is a session with this process already")
+            # Two dials have crossed, and the answer took so long that both were granted. One must go: ours, if we are the
+            # one who may say so; then the other one is repeated, and recognised.
+            if endpoint.process_id > theirs.process_id:
+                arrival.write(bare(FrameType.CLOSE, 0, 0))
+            raise ConnectionLostEarly(None)
         session = endpoint.new_session(
             opening.session,
             opening.ours,
@@ -195,6 +200,11 @@ class Openings:
         if reset.code is ResetCode.UNKNOWN and opening.expect:
             raise WrongPeer(opening.expect, reset.process)
         raise PeerUnreachable(*where, reset.text or reset.code.name.lower())
+
+    def has_sent(self, sessions: Iterable[bytes]) -> bool:
+        """Return whether one of these session ids is in an OPEN of ours that was sent and not answered."""
+        ours = {one.session for one in self._openings.values() if one.outstanding}
+        return not ours.isdisjoint(sessions)
 
     def outstanding(self, process: bytes) -> bool:
         """Return whether an OPEN that may reach ``process`` was sent and not answered."""

@@ -231,6 +231,10 @@ class Reception:
             self._reset(arrival, Reset(ResetCode.HAVE_ONE, process=ours))
         elif wish.expect and wish.expect != ours:
             self._reset(arrival, Reset(ResetCode.UNKNOWN, process=ours))
+        elif endpoint.openings.has_sent(wish.fresh):
+            # Two first dials have crossed, and ours was granted: the answer is on its way to us.
+            reset = Reset(ResetCode.HAVE_ONE, process=ours)
+            self._reset(arrival, reset)
         elif theirs < ours and endpoint.openings.outstanding(theirs):
             # Two first dials have crossed, perhaps, and ours would be the one that stays: wait for its answer.
             endpoint.spawn(self._open_later(arrival, wish, epoch, source), "discoro-crossing")
