@@ -10,7 +10,7 @@ How a document is written so that it runs, top to bottom, in one folder of its o
   (``other$`` is one of another machine: it has a state folder of its own).
   A block that begins with ``word$`` alone looks at that terminal again; ``^C`` and ``quit`` are typed into it.
 
-``...`` stands for anything in a line, and alone for any lines.
+``...`` stands for anything in a line, and alone for any lines. The port 9700 of the documents becomes a free one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import termios
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -131,7 +132,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x40\x00\x00\x01" + bytes(4))  # 64 lines of 256
         self.process = subprocess.Popen(
-            ["sh", "-c", f"exec {command}"],
+            ["sh", "-c", f"exec env {command}"],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -203,6 +204,20 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+def free_ports(count: int) -> int:
+    """The first of ``count`` ports in a row that nobody uses."""
+    for _ in range(100):
+        first = free_port()
+        try:
+            for port in range(first + 1, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("0.0.0.0", port))
+            return first
+        except (OSError, OverflowError):
+            continue
+    raise AssertionError(f"no {count} free ports in a row")
+
+
 class Scenario:
     """One document, executed in a folder of its own."""
 
@@ -213,6 +228,7 @@ class Scenario:
         self._not_run = not_run
         self._top = folder
         self._cells: list[str] = []
+        self._port = free_ports(os.cpu_count() or 1)
         tools = folder / "tools"
         tools.mkdir()
         (tools / "sitecustomize.py").write_text(_OWN_PORT.format(port=free_port()))
@@ -236,6 +252,10 @@ class Scenario:
 
     def run(self, document_blocks: list[Block]) -> None:
         """Do what the document says, from top to bottom."""
+        document_blocks = [
+            replace(block, text=block.text.replace("9700", str(self._port)))
+            for block in document_blocks
+        ]
         for index, block in enumerate(document_blocks):
             after = document_blocks[index + 1] if index + 1 < len(document_blocks) else None
             if block.file is not None:
