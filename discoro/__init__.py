@@ -22,6 +22,7 @@ if _TYPE_CHECKING:
     from discoro.channels import Channel as Channel
     from discoro.computation import Computation as Computation
     from discoro.node import Node as Node
+    from discoro.rci import RCI as RCI
     from discoro.running import run as run
     from discoro.scheduler import (
         OWN as OWN,
@@ -65,6 +66,7 @@ _HOMES = {
     "MonitorException": "scheduler",
     "Node": "node",
     "OWN": "scheduler",
+    "RCI": "rci",
     "RLock": "scheduler",
     "Scheduler": "schedulers",
     "Semaphore": "scheduler",
