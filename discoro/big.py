@@ -3,20 +3,22 @@
 The entry (kind BIG) names the entry that it stands for (SEND, DELIVER, RUN or RESULT), carries the pickle, and lists
 a transfer for each big buffer; the buffers come over the session's bulk connection, straight into the memory that the value
 will have. Whatever the same sender sends to the same receiver meanwhile is held back until the value is complete; nobody
-else waits.
+else waits. An entry of another kind whose payload is too long for a batch travels whole, as one transfer.
 
 The payload is control data: ``[kind, receipt, head or null, [[transfer, size], ...]]``; where the pickle itself is big, the first
-transfer brings it and ``head`` is null.
+transfer brings it and ``head`` is null. An empty ``head`` says that the one transfer is the whole payload of the entry.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from discoro.errors import DiscoroError, NoSuchCoro
+from discoro.errors import DiscoroError, MailboxFull, NoSuchCoro
 from discoro.outcomes import failed
 from discoro.peer import OVERHEAD
 from discoro.scheduler.outcome import Returned
@@ -38,6 +40,23 @@ log = logging.getLogger("discoro.big")
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 # A pickle up to this length travels inside the entry.
 _INLINE = 512 << 10
+# Before a pickle without buffers: the form of dumps_parts.
+_NO_BUFFERS = bytes(4)
+_WHOLE = b""
+# Kinds that go into mailboxes, in order, and need a grant; and all that may be carried.
+_MESSAGES = frozenset((Kind.SEND, Kind.DELIVER))
+_CARRIED = _MESSAGES | {
+    Kind.RUN,
+    Kind.RESULT,
+    Kind.OUTCOME,
+    Kind.RECEIPT,
+    Kind.REQUEST,
+    Kind.REPLY,
+    Kind.NOTICE,
+    Kind.DOWN,
+    Kind.WAKE,
+    Kind.THROW,
+}
 
 
 class MessageTooBig(DiscoroError):
@@ -86,6 +105,17 @@ class _Incoming:
         self.size = len(head or b"")
         self.places: list[_Place] = []
         self.coming: list[asyncio.Future[Any]] = []
+        # Nothing of the same sender to the same receiver comes before it.
+        self.is_next = True
+        self.is_here = False
+        self.failed = False
+
+    def parts(self) -> tuple[bytes, list[Any]]:
+        """The pickle and the buffers beside it."""
+        buffers: list[Any] = [place.buffer for place in self.places]
+        if self.head is None:
+            return bytes(buffers[0]), buffers[1:]
+        return self.head, buffers
 
 
 class BigMessages:
@@ -101,40 +131,94 @@ class BigMessages:
 
     # --- sending
 
-    def send(
-        self, peer: Peer, kind: int, target: int, value: Any, source: int | None = None
+    def send(self, peer: Peer, target: int, value: Any) -> None:
+        """Queue a big message; its buffers are copied, since the caller may change them.
+
+        Raises:
+            MailboxFull: If too much waits for its receiver already.
+        """
+        head, buffers = dumps_parts(value)
+        self._send_parts(peer, target, head, [memoryview(bytes(buffer)) for buffer in buffers])
+
+    def send_pickled(self, peer: Peer, target: int, data: bytes) -> None:
+        """Queue a message whose pickle turned out to be big."""
+        self._send_parts(peer, target, _NO_BUFFERS + data, [])
+
+    def _send_parts(
+        self, peer: Peer, target: int, head: bytes, parts: Sequence[memoryview]
     ) -> None:
-        """Queue a big value; its buffers are copied, since the caller may change them."""
+        self._check(head, parts)
+        source = self._network.sender_number()
+        if peer.session is None:
+            peer.when_open(lambda: self._post(peer, Kind.SEND, target, source, 0, head, parts))
+        else:
+            self._post(peer, Kind.SEND, target, source, 0, head, parts)
+
+    def post_run(self, peer: Peer, target: int, number: int, arguments: Any) -> None:
+        """Start a coroutine with big arguments, borrowed until word of its start comes."""
+        head, buffers = dumps_parts(arguments)
+        self._post(peer, Kind.RUN, target, number, 0, head, buffers)
+
+    def post_result(self, peer: Peer, number: int, value: Any) -> None:
+        """Send a big result; its buffers are copied: what runs here goes on and may change them."""
         head, buffers = dumps_parts(value)
-        if source is None:
-            source = self._network.sender_number()
         parts = [memoryview(bytes(buffer)) for buffer in buffers]
-        self._post(peer, kind, target, source, 0, head, parts)
+        self._post(peer, Kind.RESULT, number, 0, 0, head, parts)
 
-    def send_pickled(self, peer: Peer, kind: int, target: int, data: bytes) -> None:
-        """Queue a value whose pickle turned out to be big."""
-        head = bytes(4) + data  # no buffers: the form of dumps_parts
-        self._post(peer, kind, target, self._network.sender_number(), 0, head, [])
-
-    def post(self, peer: Peer, kind: int, target: int, source: int, value: Any) -> list[Any]:
-        """Send a big value whose buffers are borrowed until the returned futures are done."""
-        head, buffers = dumps_parts(value)
-        return self._post(peer, kind, target, source, 0, head, buffers)
+    def post_whole(self, peer: Peer, kind: int, target: int, source: int, payload: bytes) -> None:
+        """Send an entry of any other kind whose payload is too long for a batch."""
+        self._check(payload, ())
+        transfer = peer.bulk.send([payload], len(payload))
+        listed = [[transfer.number, transfer.size]]
+        entry = codec.encode([int(kind), 0, _WHOLE, listed], self._network.limits)
+        peer.post(Kind.BIG, target, source, entry)
 
     async def deliver(self, peer: Peer, target: int, value: Any, timeout: float | None) -> int:
         """Deliver a big value; its buffers are borrowed until this returns."""
         head, buffers = dumps_parts(value)
+        return await self.deliver_parts(peer, target, head, buffers, timeout)
+
+    async def deliver_pickled(
+        self, peer: Peer, target: int, data: bytes, timeout: float | None
+    ) -> int:
+        """Deliver a value whose pickle turned out to be big."""
+        return await self.deliver_parts(peer, target, _NO_BUFFERS + data, [], timeout)
+
+    async def deliver_parts(
+        self,
+        peer: Peer,
+        target: int,
+        head: bytes,
+        buffers: Sequence[memoryview],
+        timeout: float | None,
+    ) -> int:
+        """Deliver what ``dumps_parts`` gave."""
+        self._check(head, buffers)
+        source = self._network.sender_number()
         receipt, future = peer.expect_receipt()
-        await peer.wait_open()
-        transfers = self._post(
-            peer, Kind.DELIVER, target, self._network.sender_number(), receipt, head, buffers
-        )
+        withdraw: list[Callable[[], None]] = []
 
-        def withdraw() -> None:
-            for transfer in transfers:
-                peer.bulk.cancel(transfer.number, "withdrawn")
+        def post() -> None:
+            if not future.done():
+                posted = self._post(peer, Kind.DELIVER, target, source, receipt, head, buffers)
+                withdraw.append(posted)
 
-        return await peer.receipt_within(receipt, future, timeout, withdraw)
+        def take_back() -> None:
+            future.cancel()
+            for step in withdraw:
+                step()
+
+        if peer.session is None:
+            peer.when_open(post)
+        else:
+            post()
+        return await peer.receipt_within(receipt, future, timeout, take_back)
+
+    def _check(self, head: bytes, buffers: Sequence[memoryview]) -> None:
+        size = len(head) + sum(len(buffer) for buffer in buffers)
+        limit = self._network.limits.max_message
+        if size > limit:
+            raise MessageTooBig(size, limit)
 
     def _post(
         self,
@@ -145,31 +229,46 @@ class BigMessages:
         receipt: int,
         head: bytes,
         buffers: Sequence[memoryview],
-    ) -> list[Any]:
-        size = len(head) + sum(len(buffer) for buffer in buffers)
-        limit = self._network.limits.max_message
-        if size > limit:
-            raise MessageTooBig(size, limit)
+    ) -> Callable[[], None]:
+        """Announce the transfers and queue the entry. Returns what takes both back, as far as they have not left."""
+        self._check(head, buffers)
         parts = [buffer.cast("B") for buffer in buffers]
+        size = len(head) + sum(len(part) for part in parts)
         if len(head) > _INLINE:
             parts.insert(0, memoryview(head))
         transfers = [peer.bulk.send([part], len(part)) for part in parts]
         inline = head if len(head) <= _INLINE else None
         listed = [[transfer.number, transfer.size] for transfer in transfers]
         payload = codec.encode([int(kind), receipt, inline, listed], self._network.limits)
-        if kind in (Kind.SEND, Kind.DELIVER):
-            peer.queue((Kind.BIG, target, source, payload), size + OVERHEAD, limited=kind == Kind.SEND)
-        else:
-            peer.post(Kind.BIG, target, source, payload)
-        return transfers
+        entry = (Kind.BIG, target, source, payload)
+
+        def take_back() -> None:
+            peer.withdraw(target, entry)
+            for transfer in transfers:
+                if peer.ended is None:
+                    peer.bulk.cancel(transfer.number, "withdrawn")
+
+        if kind not in _MESSAGES:
+            peer.post(*entry)
+            return take_back
+        try:
+            peer.queue(entry, size + OVERHEAD, limited=kind == Kind.SEND)
+        except MailboxFull:
+            take_back()
+            raise
+        return take_back
 
     # --- receiving
 
     def on_big(self, session: Session, target: int, source: int, payloads: Any) -> None:
-        """A big value announces itself: make room, and say which bytes are wanted."""
-        peer: Peer = session.user
-        incoming, listed = self._parse(target, source, payloads[0])
-        if incoming.kind in (Kind.SEND, Kind.DELIVER) and peer.inbound.taking(peer, target) is None:
+        """Big values announce themselves: make room, and say which bytes are wanted."""
+        for payload in payloads:
+            self._announced(session.user, target, source, payload)
+
+    def _announced(self, peer: Peer, target: int, source: int, payload: Any) -> None:
+        incoming, listed = self._parse(target, source, payload)
+        is_message = incoming.kind in _MESSAGES
+        if is_message and peer.inbound.taking(peer, target) is None:
             for number, size in listed:
                 peer.refuse_transfer(number, size, "its receiver has ended")
             if incoming.receipt:
@@ -181,10 +280,15 @@ class BigMessages:
             incoming.places.append(place)
             incoming.coming.append(peer.bulk.expect(number, size, place.make))
         self._incoming.setdefault(peer, []).append(incoming)
-        if incoming.kind in (Kind.SEND, Kind.DELIVER):
-            peer.held.setdefault((target, source), [])
+        if is_message:
+            line = peer.held.get((target, source))
+            if line is None:
+                peer.held[target, source] = deque()
+            else:
+                incoming.is_next = False
+                line.append(incoming)
         waiting = asyncio.gather(*incoming.coming)
-        waiting.add_done_callback(partial(self._complete, peer, incoming))
+        waiting.add_done_callback(partial(self._arrived, peer, incoming))
 
     def _parse(self, target: int, source: int, data: Any) -> tuple[_Incoming, list[Any]]:
         parts = codec.decode(data, self._network.limits)
@@ -192,7 +296,7 @@ class BigMessages:
             raise ControlError("a big message has four fields")
         kind, receipt, head, listed = parts
         if (
-            kind not in (Kind.SEND, Kind.DELIVER, Kind.RUN, Kind.RESULT)
+            kind not in _CARRIED
             or type(receipt) is not int
             or not (head is None or type(head) is bytes)
             or type(listed) is not list
@@ -205,59 +309,84 @@ class BigMessages:
             total += item[1]
         if total > self._network.limits.max_message or (head is None and not listed):
             raise ControlError(f"a big message of {total} bytes")
+        if head == _WHOLE and (kind in _MESSAGES or len(listed) != 1):
+            raise ControlError("a big message without a pickle")
         return _Incoming(kind, target, source, receipt, head), listed
 
-    def _complete(
+    def _arrived(
         self, peer: Peer, incoming: _Incoming, waiting: asyncio.Future[list[Any]]
     ) -> None:
+        """All bytes are there, or there is no hope for them."""
         if incoming in self._incoming.get(peer, ()):
             self._incoming[peer].remove(incoming)
-        if waiting.cancelled() or waiting.exception() is not None:
-            if peer.ended is None:
-                self._release(peer, incoming)
+        incoming.is_here = True
+        incoming.failed = waiting.cancelled() or waiting.exception() is not None
+        if peer.ended is not None:
             return
-        buffers: list[Any] = [place.buffer for place in incoming.places]
-        head = incoming.head
-        if head is None:
-            head = bytes(buffers[0])
-            buffers = buffers[1:]
-        self._hand_over(peer, incoming, head, buffers)
-        self._release(peer, incoming)
+        if incoming.kind not in _MESSAGES:
+            self._hand_over(peer, incoming)
+        elif incoming.is_next:
+            self._hand_over(peer, incoming)
+            self._release(peer, (incoming.target, incoming.source))
 
-    def _hand_over(self, peer: Peer, incoming: _Incoming, head: bytes, buffers: list[Any]) -> None:
-        inbound, target = peer.inbound, incoming.target
-        if incoming.kind == Kind.RUN:
-            server = self._network.server
-            if server is not None:
-                server.run_big(peer, target >> 1, bool(target & 1), incoming.source, head, buffers)
-            return
-        if incoming.kind == Kind.RESULT:
+    def _release(self, peer: Peer, key: tuple[int, int]) -> None:
+        """Let go on what was held back behind a big message, up to the next one that is still on its way."""
+        line = peer.held.pop(key, None)
+        while line:
+            item = line.popleft()
+            if isinstance(item, _Incoming):
+                if not item.is_here:
+                    item.is_next = True
+                    peer.held[key] = line
+                    return
+                self._hand_over(peer, item)
+            else:
+                kind, target, source, payloads = item
+                peer.inbound.handlers[kind](peer.session, target, source, payloads)
+
+    def _hand_over(self, peer: Peer, incoming: _Incoming) -> None:
+        """Give a value that has come, or word that it will not, to whom it is for."""
+        kind, target, source = incoming.kind, incoming.target, incoming.source
+        if kind in _MESSAGES:
+            self._hand_message(peer, incoming)
+        elif kind == Kind.RUN and incoming.failed:
+            peer.post(Kind.OUTCOME, source, 2, b"cancelled before it began")
+        elif incoming.failed:
+            log.warning("a big entry of %s did not arrive", peer.name)
+        elif kind == Kind.RUN and incoming.head != _WHOLE:
+            self._hand_run(peer, incoming)
+        elif kind == Kind.RESULT and incoming.head != _WHOLE:
             try:
-                peer.run_ended(target, Returned(loads_parts(head, buffers)))
+                peer.run_ended(target, Returned(loads_parts(*incoming.parts())))
             except DiscoroError as undecodable:
                 peer.run_ended(target, failed(undecodable))
+        else:
+            payload = bytes(incoming.places[0].buffer or b"")
+            peer.inbound.handlers[kind](peer.session, target, source, [payload])
+
+    def _hand_run(self, peer: Peer, incoming: _Incoming) -> None:
+        server = self._network.server
+        if server is None:
+            peer.inbound.refuse_run(peer, incoming.source)
             return
+        handle, detach = incoming.target >> 1, bool(incoming.target & 1)
+        server.run_big(peer, handle, detach, incoming.source, *incoming.parts())
+
+    def _hand_message(self, peer: Peer, incoming: _Incoming) -> None:
+        inbound, target = peer.inbound, incoming.target
         taking = inbound.taking(peer, target)
         error: Exception | None = None
         if taking is None:
             error = NoSuchCoro()
-        else:
+        elif not incoming.failed:
             try:
-                taking.put(loads_parts(head, buffers, taking.names))
+                taking.put(loads_parts(*incoming.parts(), taking.names))
             except DiscoroError as undecodable:
                 error = inbound.undecodable(peer, target, undecodable)
+        if taking is not None:
             inbound.owe(peer, target, taking, incoming.size + OVERHEAD)
-        if incoming.receipt:
+        if incoming.receipt and not incoming.failed:
             inbound.receipt(peer, incoming.receipt, error)
-
-    def _release(self, peer: Peer, incoming: _Incoming) -> None:
-        """Let go on what was held back behind a big message."""
-        key = (incoming.target, incoming.source)
-        others = self._incoming.get(peer, [])
-        if any((other.target, other.source) == key for other in others):
-            return  # another one of the same sender comes first
-        for kind, target, source, payloads in peer.held.pop(key, ()):
-            peer.inbound.handlers[kind](peer.session, target, source, payloads)
 
     def cancel_run(self, peer: Peer, number: int) -> None:
         """A run was cancelled whose arguments are still on their way."""

@@ -251,7 +251,11 @@ class Computation(Generic[P, T]):
         run: RemoteCoro[T] = RemoteCoro(network, there.process, number, self._name, there.hint)
         if network.big.wants((args, kwargs)):
             there.runs[number] = run
-            network.big.post(there, Kind.RUN, handle << 1 | self._detach, number, (args, kwargs))
+            try:
+                network.big.post_run(there, handle << 1 | self._detach, number, (args, kwargs))
+            except BaseException:
+                del there.runs[number]
+                raise
         else:
             data = dumps((args, kwargs) if kwargs else (args,), self._name)
             there.start(handle, self._detach, data, run)

@@ -230,12 +230,14 @@ class Inbound:
         server = self._network.server
         for number, data in enumerate(payloads, source):
             if server is None:
-                error = ComputationClosed(
-                    "this process hosts no computations: it runs no discoro_server"
-                )
-                peer.post(Kind.OUTCOME, number, 3, encode_exception(error))
+                self.refuse_run(peer, number)
             else:
                 server.run(peer, target >> 1, bool(target & 1), number, data)
+
+    def refuse_run(self, peer: Peer, number: int) -> None:
+        """Nobody here hosts computations."""
+        error = ComputationClosed("this process hosts no computations: it runs no discoro_server")
+        peer.post(Kind.OUTCOME, number, 3, encode_exception(error))
 
     def on_result(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
         """Runs that returned: their values."""

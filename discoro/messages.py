@@ -17,8 +17,8 @@ from discoro.transport import codec
 from discoro.transport.errors import ControlError
 from discoro.transport.limits import Limits
 
-# Depth and number of items; the session bounds the length.
-_LIMITS = Limits()
+# Depth and number of items. The session bounds the length: what does not fit into a batch goes beside it, as a whole.
+_LIMITS = Limits(max_payload=Limits().max_message)
 
 
 class Message:

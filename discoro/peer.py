@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from discoro.errors import MailboxFull, NoSuchCoro, PeerLost
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
-from discoro.transport.errors import LaneFull, TransferFailed
+from discoro.transport.errors import FrameTooBig, LaneFull, TransferFailed
 from discoro.transport.frames import Kind
 from discoro.transport.lanes import OutLane
 from discoro.values import dumps, encode_exception
@@ -59,12 +60,13 @@ class Peer:
         self.watched: dict[tuple[int, int], tuple[Any, Coro[Any]]] = {}
         self.taking: dict[int, Taking] = {}
         # (receiver here, sender there) -> entries that must come after a big message on its way.
-        self.held: dict[tuple[int, int], list[Any]] = {}
+        self.held: dict[tuple[int, int], deque[Any]] = {}
         # (observed here, watcher there): whom we owe a word at the end.
         self.watchers: set[tuple[int, int]] = set()
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lanes: dict[int, OutLane] = {}
-        self._early: list[tuple[int, int, int, bytes]] = []
+        # Entries, and what makes some, that wait for the session.
+        self._early: list[tuple[int, int, int, bytes] | Callable[[], object]] = []
         self._count = 0
         self._last_run = 0
 
@@ -84,7 +86,13 @@ class Peer:
         self._last_run = session.peer.run_base
         early, self._early = self._early, []
         for entry in early:
-            session.send(*entry)
+            if isinstance(entry, tuple):
+                self.post(*entry)
+                continue
+            try:
+                entry()
+            except MailboxFull as error:
+                log.warning("a message that waited for a session was dropped: %s", error)
         if not self.opened.done():
             self.opened.set_result(session)
 
@@ -121,11 +129,21 @@ class Peer:
 
     def post(self, kind: int, target: int, source: int, payload: bytes) -> None:
         """Queue one entry; before the session is open it waits here. After the end it is dropped."""
-        if self.session is not None:
-            if self.ended is None:
-                self.session.send(kind, target, source, payload)
-        elif self.ended is None:
+        if self.ended is not None:
+            return
+        if self.session is None:
             self._early.append((kind, target, source, payload))
+            return
+        try:
+            self.session.send(kind, target, source, payload)
+        except FrameTooBig:
+            self.network.big.post_whole(self, kind, target, source, payload)
+
+    def when_open(self, act: Callable[[], object]) -> None:
+        """Call ``act`` once the session, which is not open yet, is: in its turn among what was posted."""
+        assert self.session is None
+        if self.ended is None:
+            self._early.append(act)
 
     @property
     def bulk(self) -> Any:
@@ -156,14 +174,14 @@ class Peer:
             MailboxFull: If too much waits for it already.
         """
         if self.network.big.wants(message):
-            self.network.big.send(self, Kind.SEND, target, message)
+            self.network.big.send(self, target, message)
             return
         self.send_bytes(target, dumps(message))
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that is pickled already."""
         if len(data) > self.network.limits.max_payload:
-            self.network.big.send_pickled(self, Kind.SEND, target, data)
+            self.network.big.send_pickled(self, target, data)
             return
         entry = (Kind.SEND, target, self.network.sender_number(), data)
         self.queue(entry, len(data) + OVERHEAD, limited=True)
@@ -173,16 +191,20 @@ class Peer:
         self.check()
         if self.network.big.wants(message):
             return await self.network.big.deliver(self, target, message, timeout)
+        data = dumps(message)
+        if len(data) > self.network.limits.max_payload - 8:
+            return await self.network.big.deliver_pickled(self, target, data, timeout)
         receipt, future = self.expect_receipt()
-        payload = receipt.to_bytes(8, "big") + dumps(message)
+        payload = receipt.to_bytes(8, "big") + data
         entry = (Kind.DELIVER, target, self.network.sender_number(), payload)
         self.queue(entry, len(payload) + OVERHEAD, limited=False)
         return await self.receipt_within(
-            receipt, future, timeout, lambda: self._withdraw(target, entry)
+            receipt, future, timeout, lambda: self.withdraw(target, entry)
         )
 
-    def _withdraw(self, target: int, entry: tuple[int, int, int, bytes]) -> None:
+    def withdraw(self, target: int, entry: tuple[int, int, int, bytes]) -> None:
         """Take a message back that has not left; what stood behind it may go now."""
+        self._early = [early for early in self._early if early is not entry]
         lane = self._lanes.get(target)
         if lane is not None and lane.withdraw(entry):
             for other in lane.ready():

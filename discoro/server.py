@@ -39,8 +39,8 @@ from discoro.messages import (
     Setup,
     Wanted,
 )
-from discoro.outcomes import FAILED, RETURNED, encode_outcome
-from discoro.scheduler.outcome import Outcome, Returned
+from discoro.outcomes import RETURNED, encode_outcome
+from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.transport.frames import Kind
 from discoro.values import dumps, encode_exception, loads, loads_parts
 
@@ -290,20 +290,15 @@ class Server:
 
     def _tell(self, peer: Peer, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Returned):
-            if self._network.big.wants(outcome.value):
-                self._network.big.post(peer, Kind.RESULT, number, 0, outcome.value)
-                return
             try:
-                data = dumps(outcome.value)
+                if self._network.big.wants(outcome.value):
+                    self._network.big.post_result(peer, number, outcome.value)
+                else:
+                    peer.post(Kind.RESULT, number, 0, dumps(outcome.value))
+                return
             except Exception as error:
                 error.add_note(f"{self._network.scheduler.name}: the result could not be sent")
-                peer.post(Kind.OUTCOME, number, FAILED, encode_exception(error))
-                return
-            if len(data) > self._network.limits.max_payload:
-                self._network.big.send_pickled(peer, Kind.RESULT, number, data)
-                return
-            peer.post(Kind.RESULT, number, 0, data)
-            return
+                outcome = Failed(error)
         code, payload = encode_outcome(outcome)
         assert code != RETURNED
         peer.post(Kind.OUTCOME, number, code, payload)

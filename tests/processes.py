@@ -6,6 +6,7 @@ secret, so that tests do not meet each other. What it starts it ends, by process
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -203,6 +204,15 @@ class World:
             "secret": self.secret,
         }
         return Scheduler(**{**known, **options}, limits=Limits(**(limits or {})))
+
+    def run(self, main: Callable[..., Any], guard: float = 30.0, **options: Any) -> Any:
+        """Run ``main(coro)`` in a client in this process; fail, rather than hang, after ``guard`` seconds."""
+
+        async def guarded(coro: Any = None) -> Any:
+            async with asyncio.timeout(guard):
+                return await main(coro)
+
+        return self.scheduler(**options).run(guarded)
 
     def close(self) -> None:
         """End what still runs."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import Any
 
-from discoro import Coro, Scheduler
+from discoro import Channel, Coro, Scheduler
 
 seen: list[Any] = []
 
@@ -149,3 +149,45 @@ async def unsendable(value: Any) -> Any:
     import threading
 
     return {"deep": [threading.Lock()]}
+
+
+counted = bytearray()
+
+
+async def count_in_place(size: int) -> Any:
+    """Return something global and big that the next run changes."""
+    if len(counted) != size:
+        counted[:] = bytes(size)
+    counted[:] = bytes([counted[0] + 1]) * size
+    return counted
+
+
+async def make(size: int) -> bytes:
+    return bytes(size)
+
+
+async def make_later(size: int, ending: str, coro: Any = None) -> Any:
+    """End with something big once a message comes."""
+    await coro.receive()
+    if ending == "raise":
+        raise ValueError("x" * size)
+    return bytes(size)
+
+
+async def finish(other: Any) -> Any:
+    """Wait for somebody else's end; give its kind and length."""
+    try:
+        return "returned", len(await other.finish())
+    except ValueError as error:
+        return "ValueError", len(str(error))
+
+
+async def own_channel(client: Any, coro: Any = None) -> None:
+    """Make a channel, tell of it, stay."""
+    client.send(Channel("one's own"))
+    await coro.suspend()
+
+
+async def send_sizes(to: Any, sizes: Any) -> None:
+    for size in sizes:
+        to.send(bytes(size))

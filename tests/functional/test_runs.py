@@ -246,7 +246,7 @@ def test_a_terminated_run_raises_terminated_and_cleans_up(
         assert not run.is_alive()
         assert run.terminate() == 0
 
-    shared.scheduler().run(main)
+    shared.run(main)
 
 
 def test_finish_with_a_timeout_leaves_the_run_alone(shared: World, server: ServerProgram) -> None:
@@ -263,7 +263,7 @@ def test_finish_with_a_timeout_leaves_the_run_alone(shared: World, server: Serve
         run.send("go on")
         assert await run == "go on"
 
-    shared.scheduler().run(main)
+    shared.run(main)
 
 
 def test_resume_and_throw_reach_a_run(shared: World, server: ServerProgram) -> None:
@@ -285,7 +285,7 @@ def test_resume_and_throw_reach_a_run(shared: World, server: ServerProgram) -> N
         with pytest.raises(KeyError, match="by type"):
             await run
 
-    shared.scheduler().run(main)
+    shared.run(main)
 
 
 def test_a_start_that_takes_too_long_raises_timeout_error(
@@ -303,7 +303,7 @@ def test_a_start_that_takes_too_long_raises_timeout_error(
         # What was given up at the client has been cancelled there: it never said anything.
         assert await coro.receive(0.2) is None
 
-    shared.scheduler().run(main)
+    shared.run(main)
 
 
 def test_cancelling_the_wait_for_a_run_cancels_the_start(
@@ -320,7 +320,7 @@ def test_cancelling_the_wait_for_a_run_cancels_the_start(
                 await computation.run(server.location, coro, 0)
         assert await coro.receive(1.5) is None
 
-    shared.scheduler().run(main)
+    shared.run(main)
 
 
 def test_an_argument_or_result_that_cannot_be_sent_is_named(
@@ -408,4 +408,4 @@ def test_a_computation_set_up_at_home_runs_at_home(shared: World) -> None:
         assert await coro.receive(5) == "there and back"
         await computation.close(peer)
 
-    shared.scheduler(local=True).run(main)
+    shared.run(main, local=True)
