@@ -25,7 +25,6 @@ from .taskface import TaskFace
 from .waits import (
     ENDED,
     HANDED,
-    RUNNING,
     Act,
     Deliver,
     Ending,
@@ -34,6 +33,7 @@ from .waits import (
     Receive,
     TimedReceive,
     Wait,
+    stepping,
 )
 
 if TYPE_CHECKING:
@@ -183,8 +183,7 @@ class Coro(TaskFace[T]):
     def __await__(self) -> Generator[Any, None, T]:
         if self._wait is ENDED and not self.cancelled():
             return self.result()
-        task = asyncio.current_task()
-        if task is not None and getattr(task, "_wait", None) is RUNNING:
+        if stepping(self.scheduler) is not None:
             return (yield self)  # type: ignore[return-value]  # a scheduler takes it for a wait
         result: T = yield from Ending(self).outside().__await__()
         return result

@@ -391,6 +391,8 @@ class Machine(asyncio.Future[T]):
             return True
 
     def _begin(self, thing: Any) -> bool:
+        if isinstance(thing, Machine):
+            thing = Ending(thing)
         if isinstance(thing, Wait):
             if self._pending is not None:  # it was cancelled, or asked to swap, while it ran
                 self._wait = INTERRUPTED
@@ -401,8 +403,6 @@ class Machine(asyncio.Future[T]):
                 self._wait = RUNNING
                 return True
             return False
-        if isinstance(thing, Machine):
-            return self._begin(Ending(thing))
         blocking = getattr(thing, "_asyncio_future_blocking", None)
         if blocking:
             self._await_future(thing)
@@ -450,7 +450,7 @@ class Machine(asyncio.Future[T]):
         self._ended()
         _set_result(self, value)
         if self._watchers:
-            self._tell()
+            self._tell(value)
 
     def _raised(self, error: BaseException) -> BaseException | None:
         """Hear that the frame on top raised.
@@ -549,11 +549,11 @@ class Machine(asyncio.Future[T]):
         if self._watchers is not None:
             self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self, value: Any = None) -> None:
         watchers, self._watchers = self._watchers, None
         for key, callback in (watchers or {}).items():
             if callback is None:
-                key.ended()
+                key.ended(value)
                 continue
             outcome = self.outcome
             assert outcome is not None

@@ -38,6 +38,7 @@ class Stepper:
         loop: The event loop; set when the scheduler opens.
         ready: Coroutines that may run, the next one first.
         in_drain: True inside :meth:`drain`.
+        running: The coroutine whose step this is.
         armed: True if :meth:`drain` runs or will run without being asked.
         credit: Steps, and messages taken without one, that are left of this turn.
         turns: Counts the turns, so that others can tell that something moves.
@@ -49,6 +50,7 @@ class Stepper:
         self.context: Context = Context()
         self.ready: deque[Machine[Any]] = deque()
         self.in_drain = False
+        self.running: Machine[Any] | None = None
         self.armed = False
         self.turns = 0
         self.credit = 0
@@ -94,6 +96,7 @@ class Stepper:
             error = None if coro._pending is None else coro._next_error()
             value, coro._value = coro._value, None
             coro._wait = RUNNING
+            self.running = coro
             run = coro._context.run
             _enter_task(loop, coro)  # type: ignore[arg-type]  # asks for no Task at run time
             try:
@@ -145,6 +148,7 @@ class Stepper:
                         ready.append(coro)
                         break
             finally:
+                self.running = None
                 _leave_task(loop, coro)  # type: ignore[arg-type]
             if self._end_soon:
                 break

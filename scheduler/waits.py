@@ -11,9 +11,10 @@ Awaited by anything else than a running coroutine (a plain asyncio task, ``async
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Generator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import DiscoroError, NoSuchCoro, NotTheCoroutine
 from .outcome import Outcome
@@ -21,6 +22,19 @@ from .outcome import Outcome
 if TYPE_CHECKING:
     from .coro import Coro
     from .machine import Machine
+    from .stepping import Stepper
+
+
+EAGER = sys.version_info >= (3, 12)
+"""Whether an eager task may run inside the step of a coroutine, and be the current task there."""
+
+
+def stepping(scheduler: Stepper) -> Machine[Any] | None:
+    """Return the coroutine that ``scheduler`` steps, if it is what runs the caller."""
+    coro = scheduler.running
+    if coro is None or get_ident() != scheduler.thread_id:
+        return None
+    return None if EAGER and asyncio.current_task() is not cast(Any, coro) else coro
 
 
 class State:
@@ -172,12 +186,11 @@ class Receive(Wait):
         return False
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coro: object = self.coro
-        if self.coro._wait is RUNNING and asyncio.current_task() is coro:
-            # (Not the current one: an eager task may run inside the step.) A message that is there
-            # is taken without leaving the frame, as often as the others' turn allows.
-            queue, scheduler = self.coro._queue, self.coro.scheduler
-            if queue and scheduler.credit > 0 and self.coro._pending is None:
+        coro = self.coro
+        if coro._wait is RUNNING and (not EAGER or asyncio.current_task() is cast(Any, coro)):
+            # A message that is there is taken without leaving the frame, while the turn lasts.
+            queue, scheduler = coro._queue, coro.scheduler
+            if queue and scheduler.credit > 0 and coro._pending is None:
                 scheduler.credit -= 1
                 message = queue.popleft()
                 if queue.attention:
@@ -296,13 +309,13 @@ class Ending(Wait):
         assert outcome is not None
         return outcome.result()
 
-    def ended(self) -> None:
-        """Hear that it has ended."""
+    def ended(self, value: Any) -> None:
+        """Hear that it has ended, with ``value`` if it returned."""
         waiter = self.waiter
         if waiter is None or waiter._wait is not self:
             return
         try:
-            value = self.result()
+            self.result()
         except BaseException as error:  # SystemExit too: it is the coroutine's, and is passed on
             waiter._wake(error=error)
         else:
