@@ -210,8 +210,8 @@ class Reception:
             self._reset(arrival, Reset(ResetCode.CLOSED))
         elif frame.type is FrameType.OPEN:
             wish = Open.decode(frame.body, self._limits)
-            if frame.ack:
-                raise ProtocolError("OPEN with an ack")
+            if frame.ack or not frame.number:
+                raise ProtocolError(f"OPEN with ack {frame.ack} and epoch {frame.number}")
             self._open(arrival, wish, frame.number, source)
         elif frame.type is FrameType.RESUME:
             self._resume(arrival, frame, source)
