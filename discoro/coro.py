@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from discoro import registry
 from discoro import scheduler as _local
+from discoro.reference import Reference
 from discoro.scheduler.errors import WrongThread
 from discoro.scheduler.outcome import exception_of
 from discoro.transport.addresses import Location
 
 if TYPE_CHECKING:
     from discoro.network import Network
-    from discoro.peer import Peer
     from discoro.scheduler.outcome import Outcome
 
 T = TypeVar("T")
@@ -152,24 +152,16 @@ class LocalCoro(_local.Coro[T], Coro[T]):
         return resolve_coro, (elsewhere.process, number, self.name, *elsewhere.address())
 
 
-class RemoteCoro(Coro[T]):
-    """A reference to a coroutine of another process (or to one that has ended)."""
+class RemoteCoro(Reference, Coro[T]):
+    """A reference to a coroutine of another process (or to one that has ended).
+
+    Attributes:
+        outcome: How it ended, once that is known here.
+        refused: Why it never started, where it did not.
+    """
 
     __module__ = "discoro"
-    __slots__ = (
-        "_network",
-        "_peer",
-        "_waiting",
-        "hint",
-        "name",
-        "number",
-        "outcome",
-        "process",
-        "refused",
-    )
-
-    name: str
-    number: int
+    __slots__ = ("_waiting", "outcome", "refused")
 
     def __init__(
         self,
@@ -179,54 +171,15 @@ class RemoteCoro(Coro[T]):
         name: str = "",
         hint: tuple[str, int] | None = None,
     ) -> None:
-        # None for one that came in a message: then the scheduler of whoever uses it first is taken.
-        self._network = network
-        self.process = process
-        self.number = number
-        self.name = name
-        self.hint = (
-            hint  # (host, port) that its process announced, for whoever has no session with it
-        )
+        Reference.__init__(self, network, process, number, name, hint)
         self.outcome: Outcome | None = None
-        # Why it never started, where it did not.
         self.refused: BaseException | None = None
-        self._peer: Peer | None = None
         # Futures of those who wait for its start or its end.
         self._waiting: list[asyncio.Future[None]] | None = None
 
     def __repr__(self) -> str:
-        state = "" if self.outcome is None else f", {self.outcome!r}"
-        return f"<discoro.RemoteCoro {self.name or '?'}/{self.number:x} at {self.location}{state}>"
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, RemoteCoro):
-            return self.number == other.number and self.process == other.process
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.process, self.number))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return resolve_coro, (self.process, self.number, self.name, *self.network.hint_of(self))
-
-    @property
-    def location(self) -> Location:
-        """Where the coroutine runs."""
-        return self.network.location_of(self.process, self.hint)
-
-    @property
-    def network(self) -> Network:
-        """The network through which it is reached."""
-        if self._network is None:
-            self._network = LocalCoro.home().elsewhere
-        return cast("Network", self._network)
-
-    def peer(self) -> Peer:
-        """What we have with its process; dials a new session after a loss."""
-        peer = self._peer
-        if peer is None or peer.ended is not None:
-            peer = self._peer = self.network.peer(self.process, self.hint)
-        return peer
+        text = Reference.__repr__(self)
+        return text if self.outcome is None else f"{text[:-1]}, {self.outcome!r}>"
 
     def send(self, message: Any) -> int:
         """See :meth:`Coro.send`."""
@@ -347,4 +300,5 @@ def resolve_coro(process: bytes, number: int, name: str, host: str, port: int) -
     return RemoteCoro(home, process, number, name, (host, port) if port else None)
 
 
+RemoteCoro.resolve = staticmethod(resolve_coro)
 Coro.__module__ = "discoro"

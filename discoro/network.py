@@ -28,7 +28,7 @@ from discoro.options import Options
 from discoro.outcomes import KeptOutcomes
 from discoro.peer import Peer
 from discoro.reachable import Reachable
-from discoro.remotechannel import RemoteChannel
+from discoro.reference import Reference
 from discoro.requests import Requests
 from discoro.scheduler import MonitorException
 from discoro.status import PeerStatus
@@ -112,11 +112,11 @@ class Network:
         """Call ``function(*args)`` in the loop's thread: now if that is this one, else soon, in order."""
         self.scheduler.call(function, *args)
 
-    def send_from_thread(self, reference: RemoteCoro[Any] | RemoteChannel, message: Any) -> None:
+    def send_from_thread(self, reference: Reference, message: Any) -> None:
         """``send`` from another thread: the value is pickled now, as it is now."""
         self.scheduler.call(self._send_late, reference, dumps(message))
 
-    def _send_late(self, reference: RemoteCoro[Any] | RemoteChannel, data: bytes) -> None:
+    def _send_late(self, reference: Reference, data: bytes) -> None:
         try:
             reference.peer().send_bytes(reference.number, data)
         except DiscoroError as error:
@@ -261,12 +261,12 @@ class Network:
         host, port = hint or ("unknown", 0)
         return Location(host or "unknown", port, peer.name if peer else None, process)
 
-    def hint_of(self, coro: RemoteCoro[Any] | RemoteChannel) -> tuple[str, int]:
+    def hint_of(self, thing: Reference) -> tuple[str, int]:
         """Address that goes along with a reference, for third parties."""
-        peer = self.peers.get(coro.process)
+        peer = self.peers.get(thing.process)
         if peer is not None and peer.session is not None:
             return peer.session.peer.host, peer.session.peer.port
-        return coro.hint or ("", 0)
+        return thing.hint or ("", 0)
 
     def export(self, coro: LocalCoro[Any]) -> int:
         """Let others reach a coroutine of ours, and ask for its outcome once it has ended. From any thread."""

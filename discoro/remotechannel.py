@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from discoro import registry
-from discoro.coro import LocalCoro
 from discoro.messages import ChannelDeliver, Done, Subscribe
-from discoro.transport.addresses import Location
+from discoro.reference import Reference
 from discoro.values import dumps
 
-if TYPE_CHECKING:
-    from discoro.network import Network
-    from discoro.peer import Peer
 
-
-class RemoteChannel:
+class RemoteChannel(Reference):
     """A reference to a channel of another process."""
 
     __module__ = "discoro"
-    __slots__ = ("_network", "_peer", "hint", "name", "number", "process")
-
-    def __init__(
-        self,
-        network: Network | None,
-        process: bytes,
-        number: int,
-        name: str,
-        hint: tuple[str, int] | None,
-    ) -> None:
-        self._network = network
-        self.process = process
-        self.number = number
-        self.name = name
-        self.hint = hint
-        self._peer: Peer | None = None
-
-    def __repr__(self) -> str:
-        return f"<discoro.RemoteChannel {self.name} at {self.location}>"
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, RemoteChannel):
-            return self.number == other.number and self.process == other.process
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.process, self.number))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return resolve_channel, (
-            self.process,
-            self.number,
-            self.name,
-            *self.network.hint_of(self),
-        )
-
-    @property
-    def network(self) -> Network:
-        """The network through which it is reached."""
-        if self._network is None:
-            self._network = LocalCoro.home().elsewhere
-        return cast("Network", self._network)
-
-    @property
-    def location(self) -> Location:
-        """Where the channel lives."""
-        return self.network.location_of(self.process, self.hint)
-
-    def peer(self) -> Peer:
-        """What we have with its process; dials a new session after a loss."""
-        peer = self._peer
-        if peer is None or peer.ended is not None:
-            peer = self._peer = self.network.peer(self.process, self.hint)
-        return peer
+    __slots__ = ()
 
     def send(self, message: Any) -> int:
         """Queue a message for all its subscribers, without waiting; gives 0. From any thread."""
@@ -116,3 +58,6 @@ def resolve_channel(process: bytes, number: int, name: str, host: str, port: int
         if channel is not None:
             return channel
     return RemoteChannel(home, process, number, name, (host, port) if port else None)
+
+
+RemoteChannel.resolve = staticmethod(resolve_channel)
