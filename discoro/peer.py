@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from discoro.errors import MailboxFull, NoSuchCoro, PeerLost
@@ -67,6 +68,7 @@ class Peer:
         self._lanes: dict[int, OutLane] = {}
         # Entries, and what makes some, that wait for the session.
         self._early: list[tuple[int, int, int, bytes] | Callable[[], object]] = []
+        self._early_bytes = 0
         self._count = 0
         self._last_run = 0
 
@@ -204,7 +206,11 @@ class Peer:
 
     def withdraw(self, target: int, entry: tuple[int, int, int, bytes]) -> None:
         """Take a message back that has not left; what stood behind it may go now."""
-        self._early = [early for early in self._early if early is not entry]
+        self._early = [
+            early
+            for early in self._early
+            if not isinstance(early, partial) or early.args[0] is not entry
+        ]
         lane = self._lanes.get(target)
         if lane is not None and lane.withdraw(entry):
             for other in lane.ready():
@@ -250,7 +256,8 @@ class Peer:
         """The lane to one receiver."""
         lane = self._lanes.get(target)
         if lane is None:
-            grant = self.session.peer.first_grant if self.session is not None else None
+            assert self.session is not None
+            grant = self.session.peer.first_grant
             lane = self._lanes[target] = OutLane(self.network.limits, grant)
         return lane
 
@@ -260,6 +267,9 @@ class Peer:
         Raises:
             MailboxFull: If too much waits for its receiver already.
         """
+        if self.session is None:
+            self._queue_early(entry, size, limited)
+            return
         lane = self.lane(entry[1])
         if lane.take(size):
             self.post(*entry)
@@ -270,8 +280,18 @@ class Peer:
         try:
             lane.queue(entry, size)
         except LaneFull as full:
-            who = f"coroutine {entry[1]:x} of {self.name or 'the peer'}"
-            raise MailboxFull(who, full.limit, "bytes") from None
+            raise self._full(entry[1], full.limit) from None
+
+    def _queue_early(self, entry: tuple[int, int, int, bytes], size: int, limited: bool) -> None:
+        limit = self.network.limits.lane_queue
+        if limited and self._early_bytes >= limit:
+            raise self._full(entry[1], limit)
+        self._early_bytes += size
+        self.when_open(partial(self.queue, entry, size, limited=False))
+
+    def _full(self, target: int, limit: int) -> MailboxFull:
+        who = f"coroutine {target:x} of {self.name or 'the peer'}"
+        return MailboxFull(who, limit, "bytes")
 
     def granted(self, target: int, grant: int) -> None:
         """The receiver has taken so many bytes more: send what has waited for that."""

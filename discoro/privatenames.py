@@ -21,7 +21,8 @@ _LENGTH = len(PREFIX) + 32
 _NAMES = re.compile(
     # A file name in a traceback may stand in a folder with spaces; elsewhere a blank ends it.
     r'(?<=File ")[^"\n]*?discoro_c_[0-9a-f]{32}(?:/\./|(?=/))'
-    r"|(?:[^\s\"'<>()\[\],]*/)?discoro_c_[0-9a-f]{32}(?:/\./|(?=/))"
+    # The folder is looked for from the beginning of a word only: from each character, long words take for ever.
+    r"|(?:(?<![^\s\"'<>()\[\],])[^\s\"'<>()\[\],]*/)?discoro_c_[0-9a-f]{32}(?:/\./|(?=/))"
     r"|discoro_c_[0-9a-f]{32}\."
 )
 

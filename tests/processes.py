@@ -31,10 +31,11 @@ HOME = Path(discoro.__file__).resolve().parent.parent
 
 #: A server in thirty lines, as a user would write one: options and limits as JSON on the command line.
 SERVER = """
-import json, sys
+import faulthandler, json, signal, sys
 from discoro import Coro, Scheduler, discoro_server
 from discoro.transport.limits import Limits
 
+faulthandler.register(signal.SIGUSR1)  # says where it hangs
 options, limits = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 
 async def main(coro=None):
