@@ -117,6 +117,8 @@ class Endpoint:
         self.sessions: Mapping[bytes, Session] = MappingProxyType(self._sessions)
         self._by_id: dict[bytes, Session] = {}
         self._links: dict[bytes, Link] = {}
+        # The newest bulk connection of each session that has one.
+        self._bulk_transports: dict[bytes, asyncio.Transport] = {}
         # Links whose transport has not let go of the connection yet.
         self._live: set[Link] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -228,8 +230,13 @@ class Endpoint:
             arrival.done.set_result(None)
 
         arrival = await self.dialler.reach(host, port, accepted=accepted, frame=frame)
+        return self.take_bulk(session, arrival), arrival.hand_on()
+
+    def take_bulk(self, session: Session, arrival: Arrival) -> asyncio.Transport:
+        """Note a bulk connection of a session, for :meth:`descriptors`; return it."""
         assert arrival.transport is not None
-        return arrival.transport, arrival.hand_on()
+        self._bulk_transports[session.id] = arrival.transport
+        return arrival.transport
 
     def new_bulk(self, session: Session) -> Bulk:
         """See :class:`~.session.Shell`."""
@@ -349,6 +356,7 @@ class Endpoint:
         if self._sessions.get(session.process_id) is session:
             del self._sessions[session.process_id]
         self._by_id.pop(session.id, None)
+        self._bulk_transports.pop(session.id, None)
         if session.has_bulk:
             session.bulk.close(error)
         redial = self._redials.pop(session.id, None)
@@ -560,9 +568,10 @@ class Endpoint:
     def descriptors(self) -> Iterable[int]:
         """Return the descriptors that a forked child must not keep (:class:`~.kernel.Holder`)."""
         yield from self._reception.descriptors()
-        for link in self._live:
-            sock = link.socket
-            if sock is not None and sock.fileno() >= 0:
+        transports = [*self._bulk_transports.values(), *(link.transport for link in self._live)]
+        for transport in transports:
+            sock = transport.get_extra_info("socket")
+            if sock is not None and not transport.is_closing() and sock.fileno() >= 0:
                 yield sock.fileno()
 
     def _tell(self, method: Callable[..., None], *args: Any) -> None:

@@ -346,7 +346,8 @@ class Reception:
         session = self._claimed(arrival, frame, lambda one, th: bulk_proof(one.key, th, one.id))
         if session is None:
             return
-        assert arrival.proof is not None and arrival.transport is not None
+        assert arrival.proof is not None
         proof = bulk_answer_proof(session.key, arrival.proof.transcript, session.id)
         arrival.write(bare(FrameType.BULKED, frame.number, 0, proof))
-        session.bulk.attach(arrival.transport, arrival.hand_on())
+        transport = self._endpoint.take_bulk(session, arrival)
+        session.bulk.attach(transport, arrival.hand_on())

@@ -429,8 +429,10 @@ def test_a_forked_child_lets_go_of_links_and_listeners() -> None:
     async def main() -> None:
         async with ends(limits=FAST) as (one, other):
             await one.endpoint.connect("127.0.0.1", await other.listen(), timeout=5)
+            transfer = one.session.bulk.send([b"x"])
+            await other.session.bulk.expect(transfer.number, 1, bytearray(1))
             numbers = list(other.endpoint.descriptors())
-            assert len(numbers) >= 2
+            assert len(numbers) == 3, "listener, link, bulk connection"
             child = os.fork()
             if not child:
                 left = [n for n in numbers if os.readlink(f"/proc/self/fd/{n}") != "/dev/null"]
@@ -473,3 +475,20 @@ def test_a_bulk_connection_needs_the_sessions_key() -> None:
                 await one.endpoint._dial_bulk(session)
 
     run_async(main)
+
+
+def test_the_loop_of_the_standard_library_does_as_well() -> None:
+    async def main() -> None:
+        async with ends(limits=FAST) as (one, other):
+            session = await one.endpoint.connect("127.0.0.1", await other.listen(), timeout=5)
+            for number in range(100):
+                session.send(1, 7, 9, b"%d" % number * 1000)
+                other.session.send(5, 7, 9, b"%d" % number * 10_000)
+                if number == 50:
+                    await asyncio.sleep(0)
+                    one.endpoint.cut(session, None)
+            await eventually(lambda: len(other.got) == len(one.got) == 100)
+            assert [data for *_, data in other.got] == [b"%d" % n * 1000 for n in range(100)]
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(main())
