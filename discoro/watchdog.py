@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Protocol
 
 import discoro
+from discoro.privatenames import plain_file
 
 
 class Loop(Protocol):
@@ -151,4 +152,4 @@ class Watchdog:
             return None
         frame = user_frame(innermost)
         code = frame.f_code
-        return Blocked(seconds, code.co_filename, frame.f_lineno, code.co_qualname)
+        return Blocked(seconds, plain_file(code.co_filename), frame.f_lineno, code.co_qualname)

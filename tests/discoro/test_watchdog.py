@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from discoro.privatenames import private_file
 from discoro.watchdog import Blocked, Watchdog, user_frame
 from tests.kit import eventually, run_async
 
@@ -58,6 +59,14 @@ def test_the_line_is_the_users_and_not_the_librarys() -> None:
     first = reports_while(sleeping_in_the_library)[0]
     assert isinstance(first, Blocked)
     assert first.function == "sleeping_in_the_library" and first.file == __file__
+
+
+def test_a_line_of_shipped_code_has_the_file_name_that_the_user_knows() -> None:
+    names: dict[str, Callable[[threading.Event], None]] = {}
+    private = private_file("0" * 32, "/home/me/work.py")
+    exec(compile("def block(release): release.wait(10)", private, "exec"), names)
+    first = reports_while(names["block"])[0]
+    assert isinstance(first, Blocked) and first.file == "/home/me/work.py"
 
 
 def test_a_loop_that_answers_is_never_reported() -> None:
