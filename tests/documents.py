@@ -119,7 +119,10 @@ def agrees(claimed: list[str], printed: str) -> bool:
     expression = "".join(
         r"(?:.*\n)*" if line.strip() == "..." else pattern(line) + r"[ \t]*\n" for line in claimed
     )
-    return re.fullmatch(expression, printed if not printed or printed[-1] == "\n" else printed + "\n") is not None
+    return (
+        re.fullmatch(expression, printed if not printed or printed[-1] == "\n" else printed + "\n")
+        is not None
+    )
 
 
 class Terminal:
@@ -177,7 +180,9 @@ class Terminal:
             ended = self.process.poll() is not None and not self._reader.is_alive()
             if ended or time.monotonic() > limit:
                 found = expression.search(self.screen[self._from :])
-                assert found, f"{where}: {line!r} is not on the screen:\n{self.screen[self._from :]}"
+                assert found, (
+                    f"{where}: {line!r} is not on the screen:\n{self.screen[self._from :]}"
+                )
             time.sleep(0.01)
 
     def ends(self, where: str) -> None:
@@ -273,7 +278,9 @@ class Scenario:
                     self._type(block, terminal, command, claimed)
 
     def _run_notebook(self, after: Block | None) -> None:
-        assert after is not None and after.language == "text", "a notebook's output stands behind it"
+        assert after is not None and after.language == "text", (
+            "a notebook's output stands behind it"
+        )
         cells, self._cells = self._cells, []
         printed = self._run(["python", str(self._tools / "notebook"), *cells], after.where)
         assert agrees(after.text.splitlines(), printed), f"{after.where}: it printed\n{printed}"

@@ -22,7 +22,9 @@ NOT_RUN = {
     "python -m pytest tests/scheduler": "it runs tests",
     "python -m pytest -m slow": "it runs tests",
 }
-EXECUTED = [path for path in DOCUMENTS if any(block.language == "console" for block in blocks(path))]
+EXECUTED = [
+    path for path in DOCUMENTS if any(block.language == "console" for block in blocks(path))
+]
 
 
 @pytest.mark.parametrize("document", EXECUTED, ids=lambda path: path.name)
@@ -49,7 +51,9 @@ def test_every_program_of_a_document_is_executed(document: Path) -> None:
             assert block.file, f"{block.where}: a program begins with '# name.py'"
             run = f"python {block.file}" in typed
             assert run or Path(block.file).stem in imported, f"{block.where} is not executed"
-        assert block.language in ("python", "console", "text", ""), f"{block.where}: {block.language}"
+        assert block.language in ("python", "console", "text", ""), (
+            f"{block.where}: {block.language}"
+        )
 
 
 def imports_of(block: Block) -> set[str]:
@@ -88,7 +92,10 @@ def test_every_relative_link_of_a_document_leads_somewhere(document: Path) -> No
 
 def test_every_file_that_a_document_names_exists() -> None:
     for document in DOCUMENTS:
-        for name in re.findall(r"`((?:tests|discoro|scheduler|transport|docs)/[\w/]+\.(?:py|md))`", document.read_text()):
+        for name in re.findall(
+            r"`((?:tests|discoro|scheduler|transport|docs)/[\w/]+\.(?:py|md))`",
+            document.read_text(),
+        ):
             assert (CHECKOUT / name).exists(), f"{document.name} names {name}"
 
 
@@ -113,7 +120,16 @@ def test_every_module_stands_in_the_table_of_its_package_and_no_other() -> None:
         assert marked == PURE[package], f"marked otherwise: {marked ^ PURE[package]}"
 
 
-SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "s": 1, "ms": 0.001, "min": 60}
+SIZES = {
+    "": 1,
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "s": 1,
+    "ms": 0.001,
+    "min": 60,
+}
 
 
 def test_the_table_of_limits_is_that_of_the_code() -> None:
@@ -147,7 +163,9 @@ def test_the_figures_of_the_protocol_are_those_of_the_code() -> None:
 
 
 def test_every_text_that_the_tutorial_explains_is_one_of_ours() -> None:
-    section = (CHECKOUT / "docs/tutorial.md").read_text().split("| On the screen |")[1].split("\n## ")[0]
+    section = (
+        (CHECKOUT / "docs/tutorial.md").read_text().split("| On the screen |")[1].split("\n## ")[0]
+    )
     source = "\n".join(
         literals(path)
         for package in ("discoro", "scheduler", "transport")
