@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from discoro import registry
 from discoro import scheduler as _local
 from discoro.reference import Reference
+from discoro.messages import Adjust
 from discoro.scheduler.errors import WrongThread
 from discoro.scheduler.outcome import exception_of
 from discoro.transport.addresses import Location
+from discoro.transport.frames import Kind
 
 if TYPE_CHECKING:
     from discoro.network import Network
@@ -110,6 +112,22 @@ class Coro(Generic[T]):
 
     def monitor(self, observed: Coro[Any]) -> Awaitable[int]:
         """Let this coroutine get one ``MonitorException`` message when ``observed`` ends; gives 0."""
+        raise NotImplementedError
+
+    def register(self, name: str | None = None) -> int:
+        """Let others find it under ``name`` (default: its own); gives 0. On a reference a failure is logged there."""
+        raise NotImplementedError
+
+    def unregister(self, name: str | None = None) -> int:
+        """Take :meth:`register` back; gives 0."""
+        raise NotImplementedError
+
+    def set_daemon(self, flag: bool = True) -> int:
+        """Tell whether its scheduler's end waits for it (not for a daemon); gives 0."""
+        raise NotImplementedError
+
+    def hot_swappable(self, flag: bool) -> int:
+        """Allow a hot swap from now on, or hold it back; gives 0."""
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -251,6 +269,28 @@ class RemoteCoro(Reference, Coro[T]):
         """See :meth:`Coro.monitor`: asks its process to watch ``observed`` for it."""
         self.network.check_thread("monitor")
         return await self.peer().watch_for(self.number, observed)
+
+    def register(self, name: str | None = None) -> int:
+        """See :meth:`Coro.register`."""
+        return self._adjust("register", name=name)
+
+    def unregister(self, name: str | None = None) -> int:
+        """See :meth:`Coro.unregister`."""
+        return self._adjust("unregister", name=name)
+
+    def set_daemon(self, flag: bool = True) -> int:
+        """See :meth:`Coro.set_daemon`."""
+        return self._adjust("set_daemon", flag=bool(flag))
+
+    def hot_swappable(self, flag: bool) -> int:
+        """See :meth:`Coro.hot_swappable`."""
+        return self._adjust("hot_swappable", flag=bool(flag))
+
+    def _adjust(self, call: str, *, name: str | None = None, flag: bool = False) -> int:
+        self.network.check_thread(call)
+        message = Adjust(self.number, call, name, flag)
+        self.peer().post(Kind.NOTICE, 0, 0, message.encode())
+        return 0
 
     def _terminate(self) -> None:
         self.peer().terminate(self.number)

@@ -188,6 +188,17 @@ class MonitorService(Message):
     watcher: bytes
 
 
+@_message(17)
+@dataclass(frozen=True, slots=True)
+class Adjust(Message):
+    """Notice: a plain call on coroutine ``number``: register, unregister, set_daemon, hot_swappable."""
+
+    number: int
+    call: str
+    name: str | None
+    flag: bool
+
+
 # --- computations
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from discoro.errors import DiscoroError, NoSuchCoro
-from discoro.messages import ChannelDeliver, Done, Ended, Finish, Message, Subscribe, Watch
+from discoro.messages import (
+    Adjust,
+    ChannelDeliver,
+    Done,
+    Ended,
+    Finish,
+    Message,
+    Subscribe,
+    Watch,
+)
 from discoro.outcomes import NO_SUCH, encode_outcome
 from discoro.scheduler import Channel, Coro
 from discoro.values import loads
@@ -15,6 +25,8 @@ if TYPE_CHECKING:
     from discoro.network import Network
     from discoro.peer import Peer
     from discoro.scheduler.outcome import Outcome
+
+log = logging.getLogger("discoro.reachable")
 
 
 class Reachable:
@@ -27,6 +39,7 @@ class Reachable:
         requests.on(Watch, self._watch)
         requests.on(Subscribe, self._subscribe)
         requests.on(ChannelDeliver, self._deliver)
+        requests.on(Adjust, self._adjust)
 
     def _finish(self, peer: Peer, message: Finish) -> Any:
         coro = self._network.scheduler.by_number.get(message.number)
@@ -55,6 +68,23 @@ class Reachable:
         if not isinstance(watcher, Coro):
             raise NoSuchCoro()
         self._network.watch_for(watcher, loads(message.observed))
+        return Done()
+
+    def _adjust(self, peer: Peer, message: Adjust) -> Message:
+        coro = self._network.scheduler.by_number.get(message.number)
+        if isinstance(coro, Coro):
+            try:
+                match message.call:
+                    case "register":
+                        coro.register(message.name)
+                    case "unregister":
+                        coro.unregister(message.name)
+                    case "set_daemon":
+                        coro.set_daemon(message.flag)
+                    case "hot_swappable":
+                        coro.hot_swappable(message.flag)
+            except DiscoroError as error:
+                log.warning("%s asked for %s of %s: %s", peer.name, message.call, coro.name, error)
         return Done()
 
     async def _subscribe(self, peer: Peer, message: Subscribe) -> Message:

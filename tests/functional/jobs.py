@@ -191,3 +191,71 @@ async def own_channel(client: Any, coro: Any = None) -> None:
 async def send_sizes(to: Any, sizes: Any) -> None:
     for size in sizes:
         to.send(bytes(size))
+
+
+async def counts_when_told(coro: Any = None) -> list[Any]:
+    """Leave the mailbox alone until resumed; then take everything up to "stop"."""
+    await coro.suspend()
+    got = []
+    while not got or got[-1] != "stop":
+        got.append(await coro.receive())
+    return got
+
+
+def _broken() -> Any:
+    raise ValueError("not on this side")
+
+
+class Undecodable:
+    """Pickles, and fails where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _broken, ()
+
+
+async def flood_when_told(client: Any, count: int, ending: str, coro: Any = None) -> Any:
+    await coro.receive()
+    result = await flood(client, count, ending)
+    if ending == "terminate":
+        await coro.suspend()
+    return result
+
+
+async def finish_and_monitor(other: Any, coro: Any = None) -> Any:
+    result = await other.finish(5)
+    await coro.monitor(other)
+    message = await coro.receive(5)
+    return result, message.args[1][0].__name__, message.args[1][1].value
+
+
+async def tell_of_monitor(client: Any, coro: Any = None) -> None:
+    """Tell the client of the one monitor message that comes."""
+    message = await coro.receive()
+    kind, value = message.args[1]
+    client.send((kind.__name__, value.value, isinstance(message.args[0], Coro)))
+
+
+async def monitor_and_tell(client: Any, observed: Any, coro: Any = None) -> None:
+    await coro.monitor(observed)
+    client.send("watching")
+    await tell_of_monitor(client, coro)
+
+
+async def is_own(other: Any, coro: Any = None) -> bool:
+    return bool(other == coro)
+
+
+async def is_itself(coro: Any = None) -> bool:
+    return await coro.receive() is coro
+
+
+async def register_when_told(client: Any, coro: Any = None) -> None:
+    while (name := await coro.receive()) != "end":
+        coro.register(name)
+
+
+async def locate_and_greet(name: str, timeout: float) -> bool:
+    found = await Coro.locate(name, timeout=timeout)
+    if found is None:
+        return False
+    return await found.deliver("greetings") == 1
