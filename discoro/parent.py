@@ -159,13 +159,13 @@ class Parent:
         control = ControlServer(self._folder, self.id)
         for server in self.servers:
             server.attach(loop)
+        loop.call_later(SAY_SLOW, self._say_slow)
         try:
             await control.start(self.status, self._on_terminate, self._ended)
             self._folder.announce(self._record())
             await self._start_announcing()
             self._listen_to_owner(loop)
             Keyboard(loop, self._on_quit).start()
-            loop.call_later(SAY_SLOW, self._say_slow)
             self._on_child()  # one may have ended before we listened
             await self._ended.wait()
         finally:

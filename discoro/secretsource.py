@@ -91,7 +91,7 @@ def _read(file: str) -> str:
         with open(file, encoding="utf-8") as opened:
             lines = opened.read(65_536).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SecretUnusable(f"--secret-file {file}", str(error)) from error
+        raise SecretUnusable(f"--secret-file {file}", error.strerror or str(error)) from error
     if len(lines) > 1 and any(lines[1:]):
         raise SecretUnusable(f"--secret-file {file}", "the file has more than one line")
     return lines[0] if lines else ""

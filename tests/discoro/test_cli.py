@@ -12,6 +12,12 @@ from discoro.nodesettings import NodeSettings
 from discoro.statefolder import StateFolder
 
 
+EVERYTHING = """
+    -c 1 -i 10.0.0.1 --ip_addr 10.0.0.2 --ext_ip_addr 192.0.2.7 -u 5000 --tcp_port 9700 -n bob --dest_path d
+    --max_file_size 20M -s s3cret-enough -d --cluster blue --peer alice --peer [::1]:9700 --force
+"""
+
+
 def settings(folder: Path, *arguments: str) -> NodeSettings:
     parser = node_parser()
     found, _ = node_settings(parser, parser.parse(arguments), StateFolder(str(folder)))
@@ -33,12 +39,7 @@ def test_underscores_and_hyphens_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_every_option_of_the_contract_is_taken(tmp_path: Path) -> None:
-    found = settings(
-        tmp_path,
-        *["-c", "1", "-i", "10.0.0.1", "--ip_addr", "10.0.0.2", "--ext_ip_addr", "192.0.2.7", "-u", "5000"],
-        *["--tcp_port", "9700", "-n", "bob", "--dest_path", "d", "--max_file_size", "20M", "-s", "s3cret-enough"],
-        *["-d", "--cluster", "blue", "--peer", "alice", "--peer", "[::1]:9700", "--force"],
-    )
+    found = settings(tmp_path, *EVERYTHING.split())
     assert found.servers == 1 and found.server_name(1) == "bob-1"
     assert found.addresses == ("10.0.0.1", "10.0.0.2") and found.ext_ip_addr == "192.0.2.7"
     assert (found.udp_port, found.tcp_port, found.max_file_size) == (5000, 9700, 20 << 20)

@@ -27,7 +27,7 @@ REAL = (sys.executable, "-m", "discoro")
 
 
 def until(
-    fact: Callable[[], Any], what: str | Callable[[], object] = "", guard: float = 15.0
+    fact: Callable[[], Any], what: str | Callable[[], object] = "", guard: float = 60.0
 ) -> Any:
     """Poll until ``fact()`` is true and return it."""
     limit = time.monotonic() + guard
@@ -79,7 +79,7 @@ class NodeProcess:
     def text(self) -> str:
         return self.output.read_text(errors="replace")
 
-    def says(self, text: str, guard: float = 15.0) -> str:
+    def says(self, text: str, guard: float = 60.0) -> str:
         """Wait for a text on its terminal."""
 
         def said() -> bool:
@@ -121,7 +121,7 @@ class NodeProcess:
             talk.say(text)
             time.sleep(0.02)
 
-    def ends(self, guard: float = 15.0) -> int:
+    def ends(self, guard: float = 30.0) -> int:
         """Wait for its end; return the exit status; nothing of it may be left."""
         status = self.process.wait(guard)
         until(lambda: not any(alive(pid) for pid in self.pids), f"{self.pids} to end", 5.0)

@@ -227,7 +227,7 @@ def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
 def test_sigterm_ends_an_idle_node_at_once_with_status_0(start: Start, tmp_path: Path) -> None:
     node = start("-c", "2", "--force").ready()
     node.process.terminate()
-    assert node.ends(4.0) == 0
+    assert node.ends(8.0) == 0
     assert os.listdir(tmp_path / "discoro/nodes") == []
     assert "Traceback" not in node.text
 
@@ -275,7 +275,7 @@ def test_ctrl_c_ends_with_130_and_a_second_one_at_once(start: Start) -> None:
     node.process.send_signal(signal.SIGINT)
     node.says("Ctrl-C again")
     node.process.send_signal(signal.SIGINT)
-    assert node.ends(4.0) == 130
+    assert node.ends(8.0) == 130
     assert "Traceback" not in node.text
 
 
@@ -431,7 +431,7 @@ def test_a_node_whose_server_waits_to_be_restarted_ends_at_once(
     node = start("-c", "1", environment={"SMALLNODE_NEVER_READY": str(never)})
     node.says("next start in 2 s")
     node.process.terminate()
-    assert node.ends(4.0) == 0
+    assert node.ends(8.0) == 0
 
 
 def test_children_of_user_code_hold_none_of_our_sockets(start: Start) -> None:

@@ -95,7 +95,7 @@ def says(node: NodeProcess, body: str, folder: Path | None = None, **environment
     """Run such a program to its end and return its last line."""
     started = program(node, body, folder, **environment)
     try:
-        out, err = started.communicate(timeout=40)
+        out, err = started.communicate(timeout=90)
     finally:
         started.kill()
         started.wait()
@@ -105,7 +105,7 @@ def says(node: NodeProcess, body: str, folder: Path | None = None, **environment
 
 FIND = """
 scheduler = discoro.Scheduler.instance()
-peer = yield scheduler.locate({name!r}, timeout=15)
+peer = yield scheduler.locate({name!r}, timeout=60)
 assert peer, "not found"
 """
 
@@ -170,7 +170,7 @@ return (yield coroutine.finish(10))
     node.says("works")
     node.process.terminate()
     assert node.ends() == 0
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=90)
     assert out.strip() == str(pid), err
     assert "is done" in node.text
 
@@ -269,7 +269,7 @@ return "done"
         environment=SECRET,
         folder=tmp_path / "joined",
     )
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=90)
     assert out.splitlines() == ["eve-1 1", "done"], err
     joined.says("listens nowhere")
     joined.says("is gone for good")
