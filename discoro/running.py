@@ -9,6 +9,8 @@ from typing import Any
 from discoro.schedulers import Scheduler
 
 _OPTIONS = [name for name in inspect.signature(Scheduler).parameters if name != "self"]
+# Those that are not for users; they work, and the text of an error does not offer them.
+_OURS = {"sockets", "role", "local", "outbound_only", "workdir", "limits"}
 
 
 def run(func: Callable[..., Any], *args: Any, **scheduler_options: Any) -> Any:
@@ -27,7 +29,8 @@ def run(func: Callable[..., Any], *args: Any, **scheduler_options: Any) -> Any:
     unknown = sorted(set(scheduler_options) - set(_OPTIONS))
     if unknown:
         raise TypeError(
-            f"{unknown[0]!r} is not an option of Scheduler ({', '.join(_OPTIONS)}); "
+            f"{unknown[0]!r} is not an option of Scheduler "
+            f"({', '.join(name for name in _OPTIONS if name not in _OURS)}); "
             "keyword arguments of the function go with it: run(functools.partial(func, key=value))"
         )
     return Scheduler(**scheduler_options).run(func, *args)

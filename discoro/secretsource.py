@@ -91,7 +91,8 @@ def _read(file: str) -> str:
         with open(file, encoding="utf-8") as opened:
             lines = opened.read(65_536).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SecretUnusable(f"--secret-file {file}", error.strerror or str(error)) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SecretUnusable(f"--secret-file {file}", reason) from error
     if len(lines) > 1 and any(lines[1:]):
         raise SecretUnusable(f"--secret-file {file}", "the file has more than one line")
     return lines[0] if lines else ""
