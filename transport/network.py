@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -122,28 +123,30 @@ class TlsNetwork:
         cause: OSError | None = None
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as exc:
-            raise PeerUnreachable(host, port, f"no such host: {exc.strerror or exc}") from exc
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
+        except (OSError, UnicodeError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
+            raise PeerUnreachable(host, port, f"no such host: {reason}") from exc
+        for family, _, _, _, address in found:
             try:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, address)
+                return await self._connect(family, address)
             except OSError as exc:
-                sock.close()
                 cause = exc
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                if sock.getsockname() == sock.getpeername():
-                    # The kernel may connect a dial of a free local port to itself (simultaneous open).
-                    sock.close()
-                    cause = ConnectionRefusedError("nobody listens there")
-                    continue
-                kernel.prepare(sock, self._limits)
-                return sock
         raise PeerUnreachable(host, port, _reason(cause)) from cause
+
+    async def _connect(self, family: int, address: Any) -> socket.socket:
+        """Return a socket connected to one address."""
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, address)
+            if sock.getsockname() == sock.getpeername():
+                # The kernel may connect a dial of a free local port to itself (simultaneous open).
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")
+        except BaseException:
+            sock.close()
+            raise
+        kernel.prepare(sock, self._limits)
+        return sock
 
     async def secure(
         self, raw: socket.socket, protocol: asyncio.BaseProtocol, host: str, port: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from typing import Any
@@ -166,6 +167,8 @@ def test_nobody_there_somebody_else_there_and_ourselves_there() -> None:
                 await one.endpoint.connect("127.0.0.1", port, timeout=5)
             with pytest.raises(PeerUnreachable, match="no such host"):
                 await one.endpoint.connect("no.such.host.invalid", port, timeout=5)
+            with pytest.raises(PeerUnreachable, match="no such host"):
+                await one.endpoint.connect("a..b", port, timeout=5)
             port = await other.listen()
             with pytest.raises(WrongPeer) as caught:
                 await one.endpoint.connect("127.0.0.1", port, timeout=5, expect=b"x" * 16)
@@ -173,6 +176,27 @@ def test_nobody_there_somebody_else_there_and_ourselves_there() -> None:
             assert not one.endpoint.sessions and not other.endpoint.sessions
             with pytest.raises(OwnProcess):
                 await other.endpoint.connect("127.0.0.1", port, timeout=5)
+
+    run_async(main)
+
+
+def test_no_descriptors_left_is_an_answer_and_a_session_survives_it(monkeypatch: Any) -> None:
+    async def main() -> None:
+        async with ends(limits=FAST) as (one, other):
+            port = await other.listen()
+            session = await one.endpoint.connect("127.0.0.1", port, timeout=5)
+
+            def none_left(*args: Any) -> socket.socket:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            with monkeypatch.context() as patch:
+                patch.setattr("discoro.transport.network.socket.socket", none_left)
+                with pytest.raises(PeerUnreachable, match="too many open files"):
+                    await one.endpoint.connect("127.0.0.2", port, timeout=5)
+                one.endpoint.cut(session, None)
+                await asyncio.sleep(0.05)
+                assert session.state is State.DOWN
+            await eventually(lambda: session.state is State.UP)
 
     run_async(main)
 
