@@ -11,7 +11,6 @@ from discoro.cli import _size, main, node_parser, node_settings
 from discoro.nodesettings import NodeSettings
 from discoro.statefolder import StateFolder
 
-
 EVERYTHING = """
     -c 1 -i 10.0.0.1 --ip_addr 10.0.0.2 --ext_ip_addr 192.0.2.7 -u 5000 --tcp_port 9700 -n bob --dest_path d
     --max_file_size 20M -s s3cret-enough -d --cluster blue --peer alice --peer [::1]:9700 --force

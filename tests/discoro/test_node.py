@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from discoro.transport.secret import is_generated
 
 from discoro.node import Node, NodeFailed
 from discoro.statefolder import StateFolder
+from discoro.transport.secret import is_generated
 from tests.functional.nodes import HOME, SMALL, Talk, alive, until
 from tests.kit import run_async
 

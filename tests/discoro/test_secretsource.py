@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from discoro.transport.secret import is_generated
 
 import discoro.secretsource
 from discoro.secretsource import FoundSecret, SecretUnusable, find_secret, hidden_parts
 from discoro.statefolder import StateFolder
+from discoro.transport.secret import is_generated
 
 LONG = "long enough for everybody"
 
