@@ -29,6 +29,7 @@ from .waits import (
     Deliver,
     Ending,
     Join,
+    OutsideEnding,
     Pause,
     Receive,
     TimedReceive,
@@ -185,7 +186,15 @@ class Coro(TaskFace[T]):
             return self.result()
         if stepping(self.scheduler) is not None:
             return (yield self)  # type: ignore[return-value]  # a scheduler takes it for a wait
-        result: T = yield from Ending(self).outside().__await__()
+        if self._wait is not ENDED:
+            self.scheduler.check_thread("await")
+            outside = OutsideEnding()
+            self._watch_end(outside)
+            try:
+                yield from outside.future
+            finally:
+                self.unwatch(outside)
+        result: T = Ending(self).result()
         return result
 
     __iter__ = __await__

@@ -15,6 +15,9 @@ from typing import Any
 from .errors import NotACoroutine
 
 _OWN = "coro"
+_ENTRY = inspect.CO_GENERATOR | inspect.CO_COROUTINE
+# By id of the code, which is kept and so keeps its id: hashing a code object costs more than the call.
+_plans: dict[int, tuple[CodeType, int | None]] = {}
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -50,7 +53,7 @@ def _bare(func: Any) -> Any:
 def is_entry(func: Any) -> bool:
     """Return whether ``func`` is a generator function or a coroutine function."""
     flags = _flags(func)
-    return bool(flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE))
+    return bool(flags & _ENTRY)
 
 
 def is_async_entry(func: Any) -> bool:
@@ -87,15 +90,19 @@ def first_frame(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], own: A
         NotACoroutine: If ``func`` is something else.
         TypeError: If the arguments do not fit, as in any call.
     """
-    if _is_plain(func):
+    if type(func) is FunctionType:
         code = func.__code__
-        if not code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
-            raise NotACoroutine(func)
-        names = code.co_varnames
-        if _OWN in names and _OWN not in kwargs:
-            args, kwargs = _filled(names.index(_OWN), code, args, kwargs, own)
-        return func(*args, **kwargs)
-    if type(func) in (GeneratorType, CoroutineType) and not args and not kwargs:
+        plan = _plans.get(id(code))
+        if plan is None or plan[0] is not code:
+            plan = _plan(code)
+        index = plan[1]
+        if index is None:
+            return func(*args, **kwargs)
+        if index >= 0:
+            if index < len(args) or _OWN in kwargs:
+                return func(*args, **kwargs)
+            return func(*args, coro=own, **kwargs)
+    elif type(func) in (GeneratorType, CoroutineType) and not args and not kwargs:
         return func
     if not is_entry(func):
         raise NotACoroutine(func)
@@ -106,22 +113,33 @@ def first_frame(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], own: A
     return frame
 
 
-def _filled(
-    index: int, code: CodeType, args: tuple[Any, ...], kwargs: dict[str, Any], own: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a plain function with ``own`` in its place, if that is still free."""
-    positional = code.co_argcount
-    if index >= positional + code.co_kwonlyargcount or index < min(len(args), positional):
-        return args, kwargs  # a local variable of that name, or filled
-    if index >= code.co_posonlyargcount:
-        return args, {**kwargs, _OWN: own}
-    return ((*args, own), kwargs) if index == len(args) else (args, kwargs)
+def _plan(code: CodeType) -> tuple[CodeType, int | None]:
+    """Find out, once per code, how a plain function takes its own coroutine.
+
+    By name unless so many positional arguments are given; None: it does not; -1: look closer, it
+    takes any arguments, as wrappers do, or takes it by position only, or is no entry.
+    """
+    flags, index = code.co_flags, code.co_argcount
+    plan: tuple[CodeType, int | None] = code, -1
+    if flags & _ENTRY and not flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        names = code.co_varnames[: index + code.co_kwonlyargcount]
+        if _OWN not in names:
+            plan = code, None
+        elif _OWN in names[:index]:
+            index = names.index(_OWN)
+            plan = code, index if index >= code.co_posonlyargcount else -1
+        else:
+            plan = code, index
+    if len(_plans) >= 1000:
+        _plans.clear()
+    _plans[id(code)] = plan
+    return plan
 
 
 def _filled_by_signature(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], own: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Do what :func:`_filled` does, for methods, partials, wrappers and callable objects."""
+    """Return the arguments with ``own`` in its place, if that is there and still free."""
     try:
         parameters = inspect.signature(func).parameters
     except (TypeError, ValueError):

@@ -230,31 +230,41 @@ class Life(Stepper):
     async def _close(self, wait: bool) -> None:
         """Wait for the coroutines or terminate them, say goodbye, and let go of the loop."""
         try:
-            while wait and not self.interrupted and self.waited_for():
-                await self._change(None)
+            if wait:
+                await self._wait_for_all()
             await self._end_all()
             if self.elsewhere is not None:
                 await self.elsewhere.closing()
         finally:
             self._unbind()
 
+    async def _wait_for_all(self) -> None:
+        """Wait until all that are no daemons have ended: for one after the other, there may be many."""
+        while not self.interrupted:
+            coro = next((coro for coro in self.coros if not coro.daemon), None)
+            if coro is None:
+                return
+            coro.watch(self, lambda coro, outcome: self.changed())
+            try:
+                await self._change(None)
+            finally:
+                coro.unwatch(self)
+
     async def _end_all(self) -> None:
         started = time.monotonic()
-        asked: set[Coro[Any]] = set()
         while self.coros:
-            for coro in self.coros - asked:  # a clean-up may start new ones
-                asked.add(coro)
+            for coro in list(self.coros):  # again and again: a clean-up may start new ones
                 coro._terminate_once("the scheduler closed")
             grace = INTERRUPT_GRACE if self.interrupted else TERMINATE_GRACE
             left = started + grace - time.monotonic()
             if left <= 0:
                 break
-            await self._change(left)
+            await self._change(min(left, 0.05))
         for coro in self.coros:
             logger.warning("%s did not end; it is %s", coro.name, coro.where())
 
     async def _change(self, timeout: float | None) -> None:
-        """Wait until a coroutine has ended, or something else has :meth:`changed`."""
+        """Wait until no coroutine is left, or something else has :meth:`changed`."""
         self._changed = self.loop.create_future()
         try:
             await asyncio.wait([self._changed], timeout=timeout)

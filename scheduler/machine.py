@@ -70,6 +70,7 @@ class Rare:
         "cancels",
         "daemon",
         "hot_swappable",
+        "outcome",
         "reader",
         "reason",
         "swap",
@@ -81,6 +82,7 @@ class Rare:
         self.cancels = 0
         self.daemon = False
         self.hot_swappable = False
+        self.outcome: Outcome | None = None
         self.reader: asyncio.Future[None] | None = None
         self.reason = ""
         self.swap: tuple[Any, tuple[Any, ...], dict[str, Any]] | None = None
@@ -94,7 +96,6 @@ class Machine(asyncio.Future[T]):
         "_context",
         "_name",
         "_number",
-        "_outcome",
         "_pending",
         "_queue",
         "_rare",
@@ -150,7 +151,6 @@ class Machine(asyncio.Future[T]):
         self._queue: Mailbox | None = None
         self._stack: list[Any] | None = None
         self._watchers: dict[Any, Callback | None] | None = None
-        self._outcome: Outcome | None = None
         self._rare: Rare | None = None
         self._number = 0
         self._name: str = getattr(func, "__name__", None) or entry.name_of(func)
@@ -229,16 +229,17 @@ class Machine(asyncio.Future[T]):
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; ``None`` while it runs."""
-        if self._outcome is None and self._wait is ENDED:
-            if self.cancelled():
-                reason = "" if self._rare is None else self._rare.reason
-                self._outcome = Stopped(reason)
-            else:
-                error = asyncio.Future.exception(self)
-                self._outcome = Failed(error) if error is not None else Returned(self.result())
-        elif self._outcome is not None and isinstance(self._outcome, Failed):
-            self._log_traceback = False
-        return self._outcome
+        if self._wait is not ENDED:
+            return None
+        if self.cancelled():
+            return Stopped("" if self._rare is None else self._rare.reason)
+        error = asyncio.Future.exception(self)  # so nobody need be told of it any more
+        if error is None:
+            return Returned(self.result())
+        rare = self._rarely()
+        if rare.outcome is None:
+            rare.outcome = Failed(error)
+        return rare.outcome
 
     def watch(self, key: Any, callback: Callback) -> None:
         """Call ``callback(coro, outcome)`` once, at the end, in the order of watching; at once if that was.
@@ -252,6 +253,13 @@ class Machine(asyncio.Future[T]):
             self._watchers = {key: callback}
         else:
             self._watchers.setdefault(key, callback)
+
+    def _watch_end(self, ending: Any) -> None:
+        """Call ``ending.returned(value)`` or ``ending.ended()`` at the end, which is still to come."""
+        if self._watchers is None:
+            self._watchers = {ending: None}
+        else:
+            self._watchers[ending] = None
 
     def unwatch(self, key: Any) -> None:
         """Take a :meth:`watch` back; ignored if there is none."""
@@ -308,7 +316,7 @@ class Machine(asyncio.Future[T]):
         scheduler.ready.append(self)
         if not scheduler.armed:
             if future.__class__ in _FUTURES:  # they call back from the loop, never inside a task
-                scheduler.drain()
+                scheduler.drain_turn()
             else:
                 scheduler.arm()
 
@@ -383,12 +391,28 @@ class Machine(asyncio.Future[T]):
             self._wait = thing
             thing.add_done_callback(self._wakeup, context=self.scheduler.context)
             return False
+        if isinstance(thing, Machine) and self._joins(thing):
+            return False
         try:
             return self._begin(thing)
         except BaseException as error:  # of the call that was yielded: raised at the yield
             self._wait = RUNNING
             self._pending = error
             return True
+
+    def _joins(self, other: Machine[Any]) -> bool:
+        """Wait for another coroutine of this scheduler, if that is all there is to it."""
+        if other._wait is ENDED or self._pending is not None or other is self:
+            return False
+        if other.scheduler is not self.scheduler:
+            return False
+        self._wait = ending = Ending(other)
+        ending.waiter = self
+        if other._watchers is None:
+            other._watchers = {ending: None}
+        else:
+            other._watchers[ending] = None
+        return True
 
     def _begin(self, thing: Any) -> bool:
         if isinstance(thing, Machine):
@@ -450,7 +474,7 @@ class Machine(asyncio.Future[T]):
         self._ended()
         _set_result(self, value)
         if self._watchers:
-            self._tell(value)
+            self._tell(True, value)
 
     def _raised(self, error: BaseException) -> BaseException | None:
         """Hear that the frame on top raised.
@@ -516,7 +540,7 @@ class Machine(asyncio.Future[T]):
         scheduler.coros.discard(self)
         if self._number:
             scheduler.by_number.pop(self._number, None)
-        if scheduler._changed is not None:
+        if scheduler._changed is not None and not scheduler.coros:
             scheduler.changed()
         if self._queue is not None or self._rare is not None or self._pending is not None:
             self._ended_rarely()
@@ -549,11 +573,14 @@ class Machine(asyncio.Future[T]):
         if self._watchers is not None:
             self._tell()
 
-    def _tell(self, value: Any = None) -> None:
+    def _tell(self, returned: bool = False, value: Any = None) -> None:
         watchers, self._watchers = self._watchers, None
         for key, callback in (watchers or {}).items():
             if callback is None:
-                key.ended(value)
+                if returned:
+                    key.returned(value)
+                else:
+                    key.ended()
                 continue
             outcome = self.outcome
             assert outcome is not None

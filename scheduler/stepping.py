@@ -64,18 +64,21 @@ class Stepper:
 
     def drain(self) -> None:
         """Run ready coroutines, up to ``STEPS`` steps, then flush what asked for it."""
-        loop = self.loop
         if self.in_drain:
             return
-        if current_task(loop) is not None:  # called inside a task: two cannot be current
+        if current_task(self.loop) is not None:  # called inside a task: two cannot be current
             if not self.armed:
                 self.arm()
             return
+        self.drain_turn()
+
+    def drain_turn(self) -> None:
+        """Do what :meth:`drain` does, called from the loop itself, outside of any task and drain."""
         self.in_drain = self.armed = True
         self._end_soon = False
         self.credit = STEPS
         try:
-            self._drain(loop, self.ready)
+            self._drain(self.loop, self.ready)
         finally:
             self.in_drain = False
             self.turns += 1
@@ -160,8 +163,8 @@ class Stepper:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self.ready:
-            self.drain()
+        if self.ready and not self.in_drain:
+            self.drain_turn()
         else:
             self.armed = self.in_drain
             if self._dirty and not self.in_drain:

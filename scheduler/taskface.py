@@ -98,7 +98,7 @@ class TaskFace(Machine[T]):
 
     def __repr__(self) -> str:
         number = f" {self._number}" if self._number else ""
-        state = repr(self._outcome or "ended") if self._wait is ENDED else self._describe()
+        state = "ended" if self._wait is ENDED else self._describe()
         return f"<{type(self).__name__} {self._name}{number} {state}>"
 
     def _describe(self) -> str:

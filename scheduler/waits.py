@@ -294,10 +294,7 @@ class Ending(Wait):
         if target is waiter:
             raise DiscoroError(f"{target.name!r} waits for its own end")
         self.waiter = waiter
-        if target._watchers is None:
-            target._watchers = {self: None}
-        else:
-            target._watchers[self] = None
+        target._watch_end(self)
         return False
 
     def result(self) -> Any:
@@ -309,13 +306,19 @@ class Ending(Wait):
         assert outcome is not None
         return outcome.result()
 
-    def ended(self, value: Any) -> None:
-        """Hear that it has ended, with ``value`` if it returned."""
+    def returned(self, value: Any) -> None:
+        """Hear that it has returned ``value``."""
+        waiter = self.waiter
+        if waiter is not None and waiter._wait is self:
+            waiter._wake(value)
+
+    def ended(self) -> None:
+        """Hear that it has ended in another way."""
         waiter = self.waiter
         if waiter is None or waiter._wait is not self:
             return
         try:
-            self.result()
+            value = self.result()
         except BaseException as error:  # SystemExit too: it is the coroutine's, and is passed on
             waiter._wake(error=error)
         else:
@@ -326,6 +329,24 @@ class Ending(Wait):
         self.waiter = None
         if self.target._watchers is not None:
             self.target._watchers.pop(self, None)
+
+
+class OutsideEnding:
+    """What a task that is no coroutine of ours awaits with ``await coro``, among its watchers."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ended(self) -> None:
+        """Hear that it has ended."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def returned(self, value: Any) -> None:
+        """Hear that it has returned."""
+        self.ended()
 
 
 class Join(_Timed):

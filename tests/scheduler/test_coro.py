@@ -837,7 +837,10 @@ def test_a_hundred_thousand_suspended_coroutines_are_no_problem() -> None:
             for coro in coros:
                 total += await coro
             assert not scheduler.coros
-            return total
+            left = [scheduler.spawn(waits) for _ in range(50_000)]
+            await turns()
+        assert all(coro.cancelled() for coro in left)
+        return total
 
     assert run_async(main) == sum(range(100_000))
 
