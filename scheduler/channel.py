@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from . import default
 from .coro import Coro
 from .errors import DiscoroError, NoSuchCoro
 from .mailbox import Mark
@@ -49,9 +50,7 @@ class Channel:
     @classmethod
     def _scheduler(cls) -> Scheduler:
         """Find the scheduler of a new channel."""
-        from .scheduler import Scheduler  # it imports what this module is beside
-
-        return Scheduler.instance()
+        return cast("Scheduler", default.here())
 
     @property
     def number(self) -> int:

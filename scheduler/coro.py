@@ -9,9 +9,9 @@ import asyncio
 import concurrent.futures
 from collections.abc import Generator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from . import driver, entry
+from . import default, driver, entry
 from .errors import (
     HotSwapRefused,
     MailboxBusy,
@@ -63,9 +63,7 @@ class Coro(TaskFace[T]):
     @classmethod
     def _scheduler(cls) -> Scheduler:
         """Find the scheduler of a new coroutine."""
-        from .scheduler import Scheduler  # it imports this module
-
-        return Scheduler.instance()
+        return cast("Scheduler", default.here())
 
     def send(self, message: Any) -> int:
         """Send a message; returns 0. May be called from any thread; never waits.

@@ -38,6 +38,8 @@ class _Known:
 
 
 _known = _Known()
+# The class of the default scheduler where nobody says which.
+_base: type[Life] | None = None
 
 
 def _forget() -> None:
@@ -72,6 +74,18 @@ def closed(scheduler: Life) -> None:
                 known.remove(scheduler)
         if _known.default is scheduler:
             _known.default = None
+
+
+def provide(cls: type[Life]) -> None:
+    """Say of which class the default scheduler is where nobody says so; called by its module."""
+    global _base
+    _base = cls
+
+
+def here() -> Life:
+    """Return what :func:`current` does, for those whom the class of schedulers imports."""
+    assert _base is not None, "the package imports the module that provides it"
+    return current(_base)
 
 
 def current(cls: type[S]) -> S:
@@ -122,7 +136,7 @@ def _default(cls: type[Life]) -> Life:
                         "(`with Scheduler(...) as s:`, `async with`)"
                     )
         if default is None:
-            default = cls()
+            default = cls.unasked()
         if not default.is_open:
             known.default = default
             try:

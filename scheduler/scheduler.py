@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from . import default
 from .coro import Coro
@@ -18,8 +18,6 @@ from .errors import WrongThread
 from .life import Elsewhere, Life
 from .machine import Machine
 from .names import Names
-
-T = TypeVar("T")
 
 
 class Scheduler(Life):
@@ -195,3 +193,6 @@ class Scheduler(Life):
 def _settle(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)
+
+
+default.provide(Scheduler)
