@@ -83,6 +83,7 @@ class Network:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions = 0
         self._closing = False
+        self._local = options.local
         # Whom an address that was dialled led to; forgotten with the session.
         self._reached: dict[tuple[str, int], bytes] = {}
         self._end_watchers: dict[tuple[RemoteCoro[Any], Any], EndWatcher] = {}
@@ -160,6 +161,10 @@ class Network:
         """Be able to dial; once. Called by every network verb."""
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._start())
+            if self._local and self.scheduler.names.items():
+                # What was registered while nobody asked for the network is to be found from now on.
+                self.task(self.publish(), "listen")
+            self._local = False
         await asyncio.shield(self._starting)
         assert self._endpoint is not None
         return self._endpoint
@@ -438,7 +443,7 @@ class Network:
     def published(self, kind: str, name: str, thing: Any) -> None:
         """Something was registered here: from now on others may look for it."""
         self.names.registered(kind, name, thing)
-        if not self.options.local and not self._closing:
+        if not self._local and not self._closing:
             self.task(self.publish(), "listen")
 
     def withdrawn(self, kind: str, name: str) -> None:

@@ -52,7 +52,7 @@ class Options:
     cluster: str = DEFAULT_CLUSTER
     sockets: tuple[socket.socket, ...] = ()
     role: str = "program"
-    local: bool = False
+    local: bool = field(default=False, compare=False)
     outbound_only: bool = False
     workdir: Workdir | None = None
     limits: Limits = field(default_factory=Limits)

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from discoro import registry
 from discoro import scheduler as _local
@@ -112,6 +112,11 @@ class Scheduler(_local.Scheduler):
         self.network = self.elsewhere = Network(self, options)
         registry.enter(self.network)
         self.options["network"] = options
+
+    @classmethod
+    def unasked(cls) -> Self:
+        """The default scheduler that nobody has constructed: local until a network verb is used."""
+        return cls(local=True)
 
     def __repr__(self) -> str:
         return f"<discoro.Scheduler {self.name} with {len(self.network.live_peers())} peers>"

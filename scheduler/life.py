@@ -65,6 +65,11 @@ class Elsewhere(Protocol):
 class Life(Stepper):
     """Opens and closes: what ``Scheduler`` is apart from its coroutines and their names."""
 
+    @classmethod
+    def unasked(cls) -> Self:
+        """Make the default scheduler that nobody has constructed."""
+        return cls()
+
     def __init__(self, elsewhere: Elsewhere | None = None) -> None:
         super().__init__()
         self.elsewhere = elsewhere

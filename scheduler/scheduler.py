@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from . import default
 from .coro import Coro
@@ -18,6 +18,8 @@ from .errors import WrongThread
 from .life import Elsewhere, Life
 from .machine import Machine
 from .names import Names
+
+T = TypeVar("T")
 
 
 class Scheduler(Life):
