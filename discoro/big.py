@@ -362,6 +362,7 @@ class BigMessages:
                 peer.run_ended(target, failed(undecodable))
         else:
             payload = bytes(incoming.places[0].buffer or b"")
+            assert peer.session is not None
             peer.inbound.handlers[kind](peer.session, target, source, [payload])
 
     def _hand_run(self, peer: Peer, incoming: _Incoming) -> None:
