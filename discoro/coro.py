@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from discoro import registry
 from discoro import scheduler as _local
-from discoro.reference import Reference
 from discoro.messages import Adjust
+from discoro.reference import Reference
 from discoro.scheduler.errors import WrongThread
 from discoro.scheduler.outcome import exception_of
 from discoro.transport.addresses import Location
@@ -40,6 +40,7 @@ class Coro(Generic[T]):
     __slots__ = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Coro[Any]:
+        """Make the kind that lives here, unless another one is asked for."""
         if cls is Coro:
             return LocalCoro.__new__(LocalCoro, *args, **kwargs)
         return object.__new__(cls)

@@ -181,7 +181,9 @@ class Inbound:
             return None
         network = self._network
         taking = peer.taking[target] = Taking(
-            InLane(network.limits, network.budget), receiver.put, names_for(receiver)
+            InLane(network.limits, network.budget, peer.announced),
+            receiver.put,
+            names_for(receiver),
         )
         holders = self._holders.get(target)
         if holders is None:

@@ -34,7 +34,7 @@ from discoro.scheduler import MonitorException
 from discoro.status import PeerStatus
 from discoro.transport.addresses import Location, listen_hosts
 from discoro.transport.endpoint import Endpoint
-from discoro.transport.errors import TransportError
+from discoro.transport.errors import OwnProcess, TransportError
 from discoro.transport.frames import Hello
 from discoro.transport.lanes import Budget
 from discoro.transport.session import Session, State
@@ -360,10 +360,10 @@ class Network:
             return known
         try:
             session = await endpoint.connect(host, port, timeout=timeout, given=given)
+        except OwnProcess:
+            return self._own()
         except (TransportError, OSError) as error:
             raise from_transport(error, Location(host, port)) from error
-        if session.process_id == self.process:
-            return self._own()
         self._reached[host, port] = session.process_id
         peer = self.peers.get(session.process_id)
         if peer is None:

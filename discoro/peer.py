@@ -148,6 +148,11 @@ class Peer:
             self._early.append(act)
 
     @property
+    def announced(self) -> int | None:
+        """The first grant of each lane that the other side was told of."""
+        return self.session.ours.first_grant if self.session is not None else None
+
+    @property
     def bulk(self) -> Any:
         """The bulk transfers of the session, which must be open."""
         self.check()
