@@ -10,7 +10,7 @@ import pytest
 
 import discoro
 from discoro.transport.limits import Limits
-from tests.documents import CHECKOUT, DOCUMENTS, Block, Scenario, blocks, pattern
+from tests.documents import CHECKOUT, DOCUMENTS, Block, Scenario, agrees, blocks, pattern
 
 #: Commands that are shown and not executed here, and why.
 NOT_RUN = {
@@ -187,3 +187,49 @@ def literals(path: Path) -> str:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             lines.append(node.value.replace("\n", " "))
     return "\n".join(lines)
+
+
+# --- these tests themselves
+
+
+@pytest.mark.parametrize(
+    ("claimed", "printed", "true"),
+    [
+        (["one", "two"], "one\ntwo\n", True),
+        (["one", "two"], "one\n", False),
+        (["one"], "one\ntwo\n", False),
+        ([], "", True),
+        ([], "something\n", False),
+        (["a ... c"], "a b c\n", True),
+        (["a ... c"], "a b\n", False),
+        (["...", "end"], "one\ntwo\nend\n", True),
+        (["...", "end"], "one\nend of it\n", False),
+        (["(x+y)"], "(x+y)\n", True),
+    ],
+)
+def test_a_claim_is_compared_with_all_that_is_printed(
+    claimed: list[str], printed: str, true: bool
+) -> None:
+    assert agrees(claimed, printed) is true
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "```console\n$ echo one\ntwo\n```\n",
+        "```console\n$ false\n```\n",
+        "```python\n# In [1]:\nprint(1)\n```\n\n```text\n2\n```\n",
+        "```console\nmore$ echo one\ntwo\n```\n",
+        "```python\n# fails.py\nraise ValueError\n```\n\n```console\n$ python fails.py\n```\n",
+    ],
+    ids=["command", "status", "notebook", "terminal", "program"],
+)
+def test_a_false_document_is_found_out(document: str, tmp_path: Path) -> None:
+    file = tmp_path / "false.md"
+    file.write_text(document)
+    scenario = Scenario(tmp_path, {})
+    try:
+        with pytest.raises(AssertionError, match=r"false\.md:\d"):
+            scenario.run(blocks(file))
+    finally:
+        assert not scenario.close()
