@@ -3,6 +3,7 @@
 The tree::
 
     DiscoroError
+      CannotListen               a port is taken; attributes ``host``, ``port``, ``reason``
       WrongThread, MailboxFull, Terminated, NameTaken, ...   about coroutines in one process
       PeerError                  about another process, or the way to it (attribute ``location``)
         PeerUnreachable          nobody answers there; nothing was sent
@@ -30,6 +31,7 @@ The tree::
 
 from __future__ import annotations
 
+import errno
 import signal as _signal
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,27 @@ class PeerError(DiscoroError):
     def __init__(self, text: str, location: Location | None = None) -> None:
         super().__init__(text)
         self.location = location
+
+
+class CannotListen(DiscoroError):
+    """A port cannot be listened on: somebody else does, or the address is none of this machine.
+
+    Attributes:
+        host: Address, or addresses.
+        port: Number of the port; 0 for any.
+        reason: What the system said.
+    """
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            what = f"another program listens on port {port} already: choose another tcp_port, or none"
+        else:
+            what = f"cannot listen on {host} port {port}: {reason}"
+        super().__init__(what)
+        self.host = host
+        self.port = port
+        self.reason = reason
 
 
 class PeerUnreachable(PeerError):
@@ -221,6 +244,7 @@ def _lost(error: _transport.SessionLost, location: Location | None) -> PeerLost:
 
 __all__ = [
     "AuthenticationFailed",
+    "CannotListen",
     "ComputationClosed",
     "ComputationError",
     "DiscoroError",

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from discoro.big import BigMessages
 from discoro.coro import LocalCoro, RemoteCoro
-from discoro.errors import DiscoroError, PeerLost, PeerUnreachable, from_transport
+from discoro.errors import CannotListen, DiscoroError, PeerLost, PeerUnreachable, from_transport
 from discoro.files import Files
 from discoro.inbound import Inbound
 from discoro.loopback import LoopbackSession
@@ -163,7 +163,7 @@ class Network:
             self._starting = asyncio.ensure_future(self._start())
             if self._local and self.scheduler.names.items():
                 # What was registered while nobody asked for the network is to be found from now on.
-                self.task(self.publish(), "listen")
+                self.task(self._publish_later(), "listen")
             self._local = False
         await asyncio.shield(self._starting)
         assert self._endpoint is not None
@@ -205,6 +205,12 @@ class Network:
             self._listening = asyncio.ensure_future(self._listen())
         await asyncio.shield(self._listening)
 
+    async def _publish_later(self) -> None:
+        try:
+            await self.publish()
+        except CannotListen as error:
+            log.error("others will not find what was registered: %s", error)
+
     async def _listen(self) -> None:
         endpoint = await self.start()
         sockets = self.options.sockets
@@ -212,7 +218,11 @@ class Network:
             self._addresses = await endpoint.adopt(list(sockets))
         elif not self.options.outbound_only:
             hosts = listen_hosts(self.options.hosts, self.options.has_secret)
-            self._addresses = await endpoint.listen(hosts, self.options.tcp_port or 0)
+            port = self.options.tcp_port or 0
+            try:
+                self._addresses = await endpoint.listen(hosts, port)
+            except OSError as error:
+                raise CannotListen(", ".join(hosts), port, error) from error
         await self.meeting.announce()
 
     async def closing(self) -> None:
@@ -444,7 +454,7 @@ class Network:
         """Something was registered here: from now on others may look for it."""
         self.names.registered(kind, name, thing)
         if not self._local and not self._closing:
-            self.task(self.publish(), "listen")
+            self.task(self._publish_later(), "listen")
 
     def withdrawn(self, kind: str, name: str) -> None:
         """A registered name is gone; references to it live on."""

@@ -57,6 +57,34 @@ class Options:
     workdir: Workdir | None = None
     limits: Limits = field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        for option in ("name", "cluster"):
+            text = getattr(self, option)
+            if not isinstance(text, str) or not text:
+                raise TypeError(f"{option} is a text that is not empty, not {text!r}")
+        for option in ("udp_port", "tcp_port"):
+            port = getattr(self, option)
+            if port is not None and (type(port) is not int or not 0 <= port <= 65535):
+                raise ValueError(f"{option} is a number from 0 to 65535, not {port!r}")
+        for option in ("ext_ip_addr", "dest_path", "certfile", "keyfile"):
+            value = getattr(self, option)
+            if value is not None and not isinstance(value, (str, os.PathLike)):
+                raise TypeError(f"{option} is a text, not {value!r}")
+        for host in self.hosts:
+            if not isinstance(host, str):
+                raise TypeError(f"node is an address, or a list of them, not {host!r}")
+        size = self.max_file_size
+        if size is not None and (type(size) is not int or size < 0):
+            raise ValueError(f"max_file_size is a number of bytes, not {size!r}")
+        if self.secret is not None and not isinstance(self.secret, Secret):
+            raise TypeError("secret is a text")
+        if self.keyfile is not None and self.certfile is None:
+            raise ValueError("keyfile goes with a certfile")
+        for option in ("certfile", "keyfile"):
+            path = getattr(self, option)
+            if path is not None and not os.path.isfile(path):
+                raise FileNotFoundError(2, f"{option}: there is no such file", os.fspath(path))
+
     @property
     def python(self) -> str:
         """Version and implementation of this Python: code crosses only where they are equal."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
 
@@ -88,11 +88,13 @@ class Scheduler(_local.Scheduler):
         limits: Limits | None = None,
     ) -> None:
         bound = node if host is None else host
+        if isinstance(bound, str) or not isinstance(bound, Iterable):
+            bound = () if bound is None else (bound,)
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
         options = Options(
             name=self.name,
-            hosts=() if bound is None else (bound,) if isinstance(bound, str) else tuple(bound),
-            udp_port=udp_port or UDP_PORT,
+            hosts=tuple(bound),
+            udp_port=UDP_PORT if udp_port is None else udp_port or UDP_PORT,
             tcp_port=tcp_port,
             ext_ip_addr=ext_ip_addr,
             dest_path=dest_path,
@@ -212,11 +214,16 @@ class Scheduler(_local.Scheduler):
             TimeoutError: If there is no answer in time.
         """
         network = self.network
+        for option, number in (("udp_port", udp_port), ("tcp_port", tcp_port)):
+            if number is not None and (type(number) is not int or not 0 <= number <= 65535):
+                raise ValueError(f"{option} is a number from 0 to 65535, not {number!r}")
         if isinstance(where, Location):
             host, port = where.addr, tcp_port or where.port
-        else:
+        elif isinstance(where, str):
             location = Location.parse(where, tcp_port or 0)
             host, port = location.addr, location.port
+        else:
+            raise TypeError(f"a peer is a host name, an address or a Location, not {where!r}")
         async with asyncio.timeout(timeout):
             if port:
                 await network.dial(host, port, None, given=True)
