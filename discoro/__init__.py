@@ -28,6 +28,15 @@ if _TYPE_CHECKING:
         OWN as OWN,
     )
     from discoro.scheduler import (
+        AsyncFile as AsyncFile,
+    )
+    from discoro.scheduler import (
+        AsyncPipe as AsyncPipe,
+    )
+    from discoro.scheduler import (
+        CategorizeMessages as CategorizeMessages,
+    )
+    from discoro.scheduler import (
         Condition as Condition,
     )
     from discoro.scheduler import (
@@ -56,6 +65,9 @@ if _TYPE_CHECKING:
 # Every public name and the module that holds it.
 _HOMES = {
     "AsynCoro": "schedulers",
+    "AsyncFile": "scheduler",
+    "AsyncPipe": "scheduler",
+    "CategorizeMessages": "scheduler",
     "Channel": "channels",
     "Computation": "computation",
     "Condition": "scheduler",

@@ -48,6 +48,7 @@ class RCI(Generic[T]):
     Args:
         func: The function; a method will do. A parameter ``coro`` gets the coroutine of the call.
         name: Name under which :meth:`register` enters it; default: that of the function.
+        coro_class: What its coroutines are.
 
     Raises:
         NotACoroutine: If ``func`` is something else.
@@ -55,10 +56,17 @@ class RCI(Generic[T]):
 
     __module__ = "discoro"
 
-    def __init__(self, func: Callable[..., Any], name: str | None = None) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        name: str | None = None,
+        *,
+        coro_class: type[LocalCoro[Any]] = LocalCoro,
+    ) -> None:
         if not is_entry(func):
             raise NotACoroutine(func)
         self._func = func
+        self._coro_class = coro_class
         self.name = name or name_of(func)
         self._scheduler: Scheduler = LocalCoro.home()
         # Its coroutines belong to the computation, if any, whose code made the service.
@@ -145,9 +153,13 @@ class RCI(Generic[T]):
         """
         if not isinstance(coro, Coro):
             raise TypeError(f"a monitor is a coroutine, not {coro!r}")
+        self.add_monitor(coro)
+        return 0
+
+    def add_monitor(self, coro: Coro[Any]) -> None:
+        """Do what :meth:`monitor` does; there is nothing to wait for."""
         if coro not in self._monitors:
             self._monitors.append(coro)
-        return 0
 
     def close(self) -> int:
         """Terminate the coroutines called through this object, and take no further calls; gives 0."""
@@ -172,7 +184,7 @@ class RCI(Generic[T]):
         if len(self._running) >= limit:
             raise RunRefused(f"{self.name}: {limit} of its coroutines run already")
         try:
-            coro: LocalCoro[T] = LocalCoro._start(
+            coro: LocalCoro[T] = self._coro_class._start(
                 self._scheduler,
                 self._func,
                 args,

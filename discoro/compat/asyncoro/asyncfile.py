@@ -1,0 +1,5 @@
+"""asyncoro.asyncfile."""
+
+from discoro.compat.asyncfile import AsyncFile, AsyncPipe
+
+__all__ = ["AsyncFile", "AsyncPipe"]
