@@ -105,13 +105,13 @@ class Files:
 
     # --- send_file and del_file: at the receiver
 
-    def _dest(self) -> Workdir:
-        """The folder for files that are sent; made when the first one comes."""
+    def _dest(self, name: str) -> Workdir:
+        """The folder for files that are sent, ``name`` among them; made when the first one comes."""
         if self._workdir is None:
             path = self._network.options.dest_path
             if path is None:
                 raise FileRefused(
-                    "", "this process takes no files: its Scheduler was given no dest_path"
+                    name, "this process takes no files: its Scheduler was given no dest_path"
                 )
             self._workdir = Workdir.shared(path, self._network.limits)
         return self._workdir
@@ -126,7 +126,7 @@ class Files:
         )
         try:
             writer = await _threaded(
-                lambda: self._dest().receive(facts, overwrite=message.overwrite)
+                lambda: self._dest(message.name).receive(facts, overwrite=message.overwrite)
             )
         except AlreadyThere:
             peer.refuse_transfer(message.transfer, message.size, "is there already")
@@ -138,7 +138,7 @@ class Files:
         return Done(0)
 
     async def _delete(self, peer: Peer, message: DeleteFile) -> Message:
-        await _threaded(lambda: self._dest().delete(message.name))
+        await _threaded(lambda: self._dest(message.name).delete(message.name))
         return Done(0)
 
     # --- send_file and del_file: at the sender
