@@ -131,15 +131,11 @@ class Meeting:
     def _neighbours_came(self, peer: Peer, message: Neighbours) -> Neighbours:
         """A server told us of the others of its node."""
         now = self._network.loop.time()
-        for item in message.processes:
-            if (
-                isinstance(item, list)
-                and len(item) == 2
-                and isinstance(item[0], str)
-                and type(item[1]) is int
-                and self._hints.offer(item[0], item[1], now)
-            ):
-                self._dial((item[0], item[1]))
+        host = peer.session.address[0] if peer.session is not None else ""
+        for port in message.ports:
+            known = host and type(port) is int and 0 < port < 65_536
+            if known and self._hints.offer(host, port, now):
+                self._dial((host, port))
         return message
 
     def _dial(self, address: Address, process: bytes = b"") -> None:

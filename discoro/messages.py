@@ -114,9 +114,9 @@ class Done(Message):
 @_message(4)
 @dataclass(frozen=True, slots=True)
 class Neighbours(Message):
-    """Notice: other processes that live beside this one, each as [host, port]."""
+    """Notice: TCP ports of other processes beside this one, at the address where this one was reached."""
 
-    processes: list[Any]
+    ports: list[Any]
 
 
 # --- coroutines and channels

@@ -12,8 +12,9 @@ import socket
 from dataclasses import dataclass, field, replace
 
 from discoro.statefolder import StateFolder
-from discoro.transport.addresses import normal_host
+from discoro.transport.addresses import is_loopback, normal_host
 from discoro.transport.credentials import DEFAULT_CLUSTER, Credentials
+from discoro.transport.interfaces import interfaces_of
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret, generate
 from discoro.transport.tls import Certificate
@@ -132,11 +133,13 @@ def default_secret() -> Secret:
 
 
 def _own_address() -> str:
-    """The address of the interface that leads outwards, else loopback. Sends nothing."""
+    """The address of the interface that leads outwards, else of the first one that is not loopback. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # A documentation address (RFC 5737): connecting a datagram socket only looks up the route.
             probe.connect(("192.0.2.1", 9))
             return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            pass  # a network without a way out
+    own = [one.address for one in interfaces_of(None) if not is_loopback(one.address)]
+    return next((address for address in own if ":" not in address), "127.0.0.1")

@@ -112,8 +112,7 @@ def _introduce(scheduler: discoro.Scheduler, settings: ServerSettings) -> None:
         if status != 1 or peer is None or peer.session is None:
             return
         if peer.session.peer.role == "program":
-            host = network.address()[0]
-            message = Neighbours([[host, port] for port in others])
+            message = Neighbours(others)
             peer.post(Kind.NOTICE, 0, 0, message.encode())
 
     network.status.add(came, busy=False)
