@@ -105,6 +105,13 @@ def test_every_public_name_is_documented() -> None:
     assert not set(discoro.__all__) - words
 
 
+def test_every_name_in_the_tutorials_table_is_public() -> None:
+    section = (CHECKOUT / "docs/tutorial.md").read_text().split("## All names")[1]
+    first = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
+    names = {re.match(r"\w*", code)[0] for code in re.findall(r"`([^`]+)`", first)}  # type: ignore[index]
+    assert names == set(discoro.__all__)
+
+
 def test_every_module_stands_in_the_table_of_its_package_and_no_other() -> None:
     text = (CHECKOUT / "docs/architecture.md").read_text()
     for package in ("scheduler", "transport", "discoro"):
