@@ -6,21 +6,21 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from discoro.transport.beacon import ASK_BYTES, Ask, Beacon, encode_ask, encode_beacon
 from discoro.transport.discovery import Discovery, DiscoveryUnavailable
 from discoro.transport.interfaces import interfaces_of
 from discoro.transport.limits import Limits
-
+from tests.hosts import two_machines, why_no_namespaces
 from tests.kit import eventually, run_async
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -429,48 +429,6 @@ def is_open(descriptor: int) -> bool:
 
 
 # --- between two machines --------------------------------------------------------------------------------------------
-
-
-def why_no_namespaces() -> str:
-    if sys.platform != "linux" or shutil.which("ip") is None:
-        return "no `ip` here"
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    name = f"dsc-probe-{os.getpid()}"
-    if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode != 0:
-        return "network namespaces are not allowed here"
-    subprocess.run(["ip", "netns", "del", name], check=True)
-    return ""
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-@contextmanager
-def two_machines() -> Iterator[tuple[str, str]]:
-    """Two network namespaces with a cable between them: 10.77.0.1 and 10.77.0.2, and IPv6 link-local."""
-    names = (f"dsc-a-{os.getpid()}", f"dsc-b-{os.getpid()}")
-    made = []
-    try:
-        for name in names:
-            ip("netns", "add", name)
-            made.append(name)
-        ip(
-            *("link", "add", "cable", "netns", names[0], "type", "veth"),
-            *("peer", "name", "cable", "netns", names[1]),
-        )
-        for number, name in enumerate(names, 1):
-            # Without the second of waiting for duplicates that IPv6 wants.
-            dad = "echo 0 > /proc/sys/net/ipv6/conf/cable/accept_dad"
-            subprocess.run(["ip", "netns", "exec", name, "sh", "-c", dad], capture_output=True)
-            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
-            ip("-n", name, "link", "set", "cable", "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        yield names
-    finally:
-        for name in made:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 NODE = """
