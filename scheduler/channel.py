@@ -27,6 +27,8 @@ Transform = Callable[[str, Any], Any]
 
 logger = logging.getLogger("discoro.scheduler")
 
+_DROPPED: Any = object()
+
 
 class Channel:
     """A channel of this process.
@@ -128,7 +130,7 @@ class Channel:
             item.taken()
             return
         message = self._transformed(item)
-        if message is None:
+        if message is _DROPPED:
             return
         for subscriber in list(self.subscribers):
             try:
@@ -137,13 +139,17 @@ class Channel:
                 logger.warning("channel %s: not sent to %r: %s", self.name, subscriber, error)
 
     def _transformed(self, message: Any) -> Any:
-        if self.transform is None or self.is_closed:
-            return None if self.is_closed else message
+        """What the subscribers get; a message may be None, one that a transform gives is dropped."""
+        if self.is_closed:
+            return _DROPPED
+        if self.transform is None:
+            return message
         try:
-            return self.transform(self.name, message)
+            message = self.transform(self.name, message)
         except Exception:
             logger.exception("channel %s: its transform failed; message dropped", self.name)
-            return None
+            return _DROPPED
+        return _DROPPED if message is None else message
 
     async def deliver(self, message: Any, timeout: float | None = None, n: int = 0) -> int:
         """Await: wait until ``n`` have subscribed, send to all, give how many took it in time.
@@ -157,7 +163,7 @@ class Channel:
         if len(self.subscribers) < n and not await self._have(n, end):
             return 0
         message = self._transformed(message)
-        if message is None:
+        if message is _DROPPED:
             return 0
         left = None if end is None else max(0.0, end - loop.time())
         taken, waiting = 0, []

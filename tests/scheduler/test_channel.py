@@ -220,3 +220,20 @@ def test_a_mark_is_taken_at_once() -> None:
 def test_a_channel_has_a_name(name: Any) -> None:
     with pytest.raises(TypeError):
         Channel(name)
+
+
+def test_none_is_a_message_like_any_other() -> None:
+    async def main() -> None:
+        async with Scheduler():
+
+            async def take(coro: Any = None) -> list[Any]:
+                return [await coro.receive(), await coro.receive()]
+
+            channel = Channel("ends")
+            taker = Coro(take)
+            await channel.subscribe(taker)
+            channel.send(None)
+            assert await channel.deliver(None) == 1
+            assert await taker == [None, None]
+
+    run_async(main)
