@@ -67,6 +67,7 @@ class Arrival(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self.proof: Accepted | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Whoever is interested asks; an arrival that fails while nobody waits is no news.
         self.done.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._accepted = accepted
@@ -179,12 +180,25 @@ class Arrival(asyncio.BufferedProtocol):
         if self.transport is not None:
             self.transport.close()
 
+    async def leave(self, seconds: float) -> None:
+        """Wait until the connection that was failed is gone, at most so long; a loop that ends earlier stumbles over it."""
+        if self.transport is None:
+            return
+        try:
+            if self._failed:
+                await asyncio.wait([self._gone], timeout=seconds)
+        finally:
+            if not self._gone.done():
+                self.transport.abort()
+
     def eof_received(self) -> bool:
         """The peer has closed; so do we."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        if not self._gone.done():
+            self._gone.set_result(None)
         if self.done.done():
             return
         if self._handshake is not None and self.proof is None:

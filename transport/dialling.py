@@ -79,8 +79,7 @@ class Dialler:
                 reason = "it stopped in the middle of the handshake"
                 raise PeerUnreachable(host, port, reason) from exc
         except BaseException:
-            if arrival.transport is not None and not arrival.closing:
-                arrival.transport.abort()
+            await arrival.leave(self._limits.tls_shutdown_timeout)
             raise
         return arrival
 
