@@ -18,14 +18,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from discoro.errors import DiscoroError, MailboxFull, NoSuchCoro
-from discoro.outcomes import failed
+from discoro.errors import DiscoroError, MailboxFull, MessageRefused, NoSuchCoro
+from discoro.outcomes import FAILED, failed
 from discoro.peer import OVERHEAD
 from discoro.scheduler.outcome import Returned
 from discoro.transport import codec
-from discoro.transport.errors import ControlError
+from discoro.transport.errors import ControlError, ProtocolError
 from discoro.transport.frames import Kind
-from discoro.values import dumps_parts, loads_parts, size_hint
+from discoro.values import dumps_parts, encode_exception, loads_parts, size_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +108,8 @@ class _Incoming:
         # Nothing of the same sender to the same receiver comes before it.
         self.is_next = True
         self.is_here = False
-        self.failed = False
+        # Why it will not come.
+        self.failed: BaseException | None = None
 
     def parts(self) -> tuple[bytes, list[Any]]:
         """The pickle and the buffers beside it."""
@@ -268,17 +269,25 @@ class BigMessages:
     def _announced(self, peer: Peer, target: int, source: int, payload: Any) -> None:
         incoming, listed = self._parse(target, source, payload)
         is_message = incoming.kind in _MESSAGES
-        if is_message and peer.inbound.taking(peer, target) is None:
+        taking = peer.inbound.taking(peer, target) if is_message else None
+        if is_message and taking is None:
             for number, size in listed:
                 peer.refuse_transfer(number, size, "its receiver has ended")
             if incoming.receipt:
                 peer.inbound.receipt(peer, incoming.receipt, NoSuchCoro())
             return
+        incoming.size += sum(size for _, size in listed)
+        if taking is not None:
+            taking.lane.arrived(incoming.size + OVERHEAD)
+        elif len(self._incoming.get(peer, ())) >= self._network.limits.max_runs:
+            raise ProtocolError(f"{self._network.limits.max_runs} big entries on their way")
         for number, size in listed:
             place = _Place(size)
-            incoming.size += size
             incoming.places.append(place)
-            incoming.coming.append(peer.bulk.expect(number, size, place.make))
+            try:
+                incoming.coming.append(peer.bulk.expect(number, size, place.make))
+            except ValueError as error:
+                raise ProtocolError(f"a big message with a transfer of another: {error}") from error
         self._incoming.setdefault(peer, []).append(incoming)
         if is_message:
             line = peer.held.get((target, source))
@@ -306,7 +315,11 @@ class BigMessages:
         for item in listed:
             if type(item) is not list or [type(field) for field in item] != [int, int]:
                 raise ControlError("a big message lists [transfer, size]")
+            if item[0] < 1 or item[1] < 0:
+                raise ControlError(f"a big message lists {item}")
             total += item[1]
+        if len({number for number, _ in listed}) < len(listed):
+            raise ControlError("a big message lists a transfer twice")
         if total > self._network.limits.max_message or (head is None and not listed):
             raise ControlError(f"a big message of {total} bytes")
         if head == _WHOLE and (kind in _MESSAGES or len(listed) != 1):
@@ -320,7 +333,9 @@ class BigMessages:
         if incoming in self._incoming.get(peer, ()):
             self._incoming[peer].remove(incoming)
         incoming.is_here = True
-        incoming.failed = waiting.cancelled() or waiting.exception() is not None
+        incoming.failed = (
+            asyncio.CancelledError() if waiting.cancelled() else waiting.exception()
+        )
         if peer.ended is not None:
             return
         if incoming.kind not in _MESSAGES:
@@ -342,7 +357,7 @@ class BigMessages:
                 self._hand_over(peer, item)
             else:
                 kind, target, source, payloads = item
-                peer.inbound.handlers[kind](peer.session, target, source, payloads)
+                peer.inbound.let_go(peer, kind, target, source, payloads)
 
     def _hand_over(self, peer: Peer, incoming: _Incoming) -> None:
         """Give a value that has come, or word that it will not, to whom it is for."""
@@ -352,7 +367,7 @@ class BigMessages:
         elif kind == Kind.RUN and incoming.failed:
             peer.post(Kind.OUTCOME, source, 2, b"cancelled before it began")
         elif incoming.failed:
-            log.warning("a big entry of %s did not arrive", peer.name)
+            self._did_not_arrive(peer, incoming)
         elif kind == Kind.RUN and incoming.head != _WHOLE:
             self._hand_run(peer, incoming)
         elif kind == Kind.RESULT and incoming.head != _WHOLE:
@@ -364,6 +379,30 @@ class BigMessages:
             payload = bytes(incoming.places[0].buffer or b"")
             assert peer.session is not None
             peer.inbound.handlers[kind](peer.session, target, source, [payload])
+
+    def _refused(self, peer: Peer, incoming: _Incoming) -> MessageRefused:
+        """What a big value that did not come means to whoever waits for it."""
+        refused = MessageRefused(
+            f"a value of {incoming.size} bytes did not arrive: {incoming.failed or 'given up'}"
+        )
+        if not incoming.receipt and not isinstance(incoming.failed, asyncio.CancelledError):
+            log.warning("%s (from %s)", refused, peer.name)
+        return refused
+
+    def _did_not_arrive(self, peer: Peer, incoming: _Incoming) -> None:
+        """Tell whoever waits for it, here or there: nobody may wait for ever."""
+        kind, target, source = incoming.kind, incoming.target, incoming.source
+        refused = self._refused(peer, incoming)
+        if kind in (Kind.RESULT, Kind.OUTCOME):
+            peer.run_ended(target, failed(refused))
+        elif kind == Kind.REPLY:
+            self._network.requests.reply_came(peer, target, 1, encode_exception(refused))
+        elif kind == Kind.REQUEST:
+            peer.post(Kind.REPLY, source, 1, encode_exception(refused))
+        elif kind == Kind.RECEIPT:
+            peer.receipt_came(target, refused)
+        elif kind == Kind.DOWN:
+            peer.down_came(target, source, FAILED, encode_exception(refused))
 
     def _hand_run(self, peer: Peer, incoming: _Incoming) -> None:
         server = self._network.server
@@ -385,8 +424,11 @@ class BigMessages:
             except DiscoroError as undecodable:
                 error = inbound.undecodable(peer, target, undecodable)
         if taking is not None:
-            inbound.owe(peer, target, taking, incoming.size + OVERHEAD)
-        if incoming.receipt and not incoming.failed:
+            inbound.put_big(peer, target, taking, incoming.size + OVERHEAD)
+        if incoming.failed:
+            error = self._refused(peer, incoming)
+        # One that its sender took back waits for no receipt, and passes over this one.
+        if incoming.receipt:
             inbound.receipt(peer, incoming.receipt, error)
 
     def cancel_run(self, peer: Peer, number: int) -> None:

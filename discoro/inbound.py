@@ -19,6 +19,7 @@ from discoro.peer import OVERHEAD
 from discoro.scheduler import Coro as LocalCoro
 from discoro.scheduler import Mark
 from discoro.scheduler.outcome import Failed, Outcome, Returned
+from discoro.transport.errors import ProtocolError
 from discoro.transport.frames import KINDS, Kind
 from discoro.transport.lanes import InLane
 from discoro.values import decode_exception, encode_exception, loads
@@ -82,6 +83,8 @@ class Inbound:
         self._by_number = network.scheduler.by_number
         # Peers that hold a lane to a receiver here, by its number: they are told when it ends.
         self._holders: dict[int, set[Peer]] = {}
+        # What is handed on now was held back, and its grant used up when it came.
+        self._prepaid = False
         table: dict[int, Handler] = {
             Kind.SEND: self.on_send,
             Kind.DELIVER: self.on_deliver,
@@ -114,8 +117,10 @@ class Inbound:
         taking = peer.taking.get(target) or self.taking(peer, target)
         if taking is None:
             return
-        if peer.held and self._hold(peer, Kind.SEND, target, source, payloads):
+        if peer.held and self._hold(peer, Kind.SEND, taking, target, source, payloads):
             return
+        if taking.lane.left <= 0 and not self._prepaid:
+            raise ProtocolError(f"messages for coroutine {target:x} without a grant")
         put = taking.put
         names = taking.names
         size = 0
@@ -132,14 +137,18 @@ class Inbound:
     def on_deliver(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
         """Messages with a receipt each: number of the receipt in eight bytes, then the value."""
         peer: Peer = session.user
-        if peer.held and self._hold(peer, Kind.DELIVER, target, source, payloads):
-            return
+        if peer.held:
+            waiting = self.taking(peer, target)
+            if waiting and self._hold(peer, Kind.DELIVER, waiting, target, source, payloads):
+                return
         for data in payloads:
             receipt = int.from_bytes(data[:8], "big")
             taking = self.taking(peer, target)
             if taking is None:
                 self.receipt(peer, receipt, NoSuchCoro())
                 continue
+            if taking.lane.left <= 0 and not self._prepaid:
+                raise ProtocolError(f"a message for coroutine {target:x} without a grant")
             try:
                 message = loads(memoryview(data)[8:], taking.names)
             except Exception as error:
@@ -151,7 +160,7 @@ class Inbound:
 
     def owe(self, peer: Peer, target: int, taking: Taking, size: int) -> None:
         """So many bytes went into a mailbox; once in a while a mark follows them."""
-        due = taking.lane.came(size)
+        due = taking.lane.put(size) if self._prepaid else taking.lane.came(size)
         if due:
             taking.put(GrantMark(peer, target, due))
 
@@ -216,13 +225,40 @@ class Inbound:
                 holders.discard(peer)
         peer.taking.clear()
 
-    def _hold(self, peer: Peer, kind: int, target: int, source: int, payloads: Payloads) -> bool:
-        """Keep entries back that must come after a big message still on its way."""
+    def _hold(
+        self,
+        peer: Peer,
+        kind: int,
+        taking: Taking | None,
+        target: int,
+        source: int,
+        payloads: Payloads,
+    ) -> bool:
+        """Keep entries back that must come after a big message still on its way; the grant is used up at once."""
         held = peer.held.get((target, source))
         if held is None:
             return False
+        if taking is not None:
+            taking.lane.arrived(sum(len(data) + OVERHEAD for data in payloads))
         held.append((kind, target, source, [bytes(data) for data in payloads]))
         return True
+
+    def let_go(
+        self, peer: Peer, kind: int, target: int, source: int, payloads: list[bytes]
+    ) -> None:
+        """Go on with entries that were held back: their grant was used up when they came."""
+        assert peer.session is not None
+        self._prepaid = True
+        try:
+            self.handlers[kind](peer.session, target, source, payloads)
+        finally:
+            self._prepaid = False
+
+    def put_big(self, peer: Peer, target: int, taking: Taking, size: int) -> None:
+        """A big message is in the mailbox, or will never be; its grant was used up when it was announced."""
+        due = taking.lane.put(size)
+        if due:
+            taking.put(GrantMark(peer, target, due))
 
     # --- the life of coroutines
 
@@ -350,9 +386,11 @@ class Inbound:
     def on_down(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
         """What a coroutine here monitors has ended."""
         peer: Peer = session.user
-        if peer.held and self._hold(peer, Kind.DOWN, target, source, payloads):
+        if peer.held and self._hold(peer, Kind.DOWN, None, target, source, payloads):
             return
         for data in payloads:
+            if not data:
+                raise ProtocolError("the end of a coroutine without its outcome")
             peer.down_came(target, source, data[0], memoryview(data)[1:])
 
     # --- questions and answers

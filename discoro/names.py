@@ -59,16 +59,16 @@ class Names:
         self._network = network
         self._queries: set[Query] = set()
         # Peers that wait for a name to be registered here.
-        self._awaited: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._awaited: dict[tuple[str, str], set[asyncio.Future[None]]] = {}
         network.requests.on(Locate, self._asked)
 
     # --- others look here
 
     def registered(self, kind: str, name: str, thing: Any) -> None:
         """A name is registered here: tell those who wait for it."""
-        awaited = self._awaited.pop((kind, name), None)
-        if awaited is not None and not awaited.done():
-            awaited.set_result(None)
+        for awaited in self._awaited.pop((kind, name), ()):
+            if not awaited.done():
+                awaited.set_result(None)
 
     async def _asked(self, peer: Peer, message: Locate) -> Message:
         key = (message.kind, message.name)
@@ -78,10 +78,16 @@ class Names:
                 return Located(self._network.scheduler.export(thing), thing.name)
             if not message.wait:
                 return Located(0, "")
-            awaited = self._awaited.get(key)
-            if awaited is None:
-                awaited = self._awaited[key] = asyncio.get_running_loop().create_future()
-            await asyncio.shield(awaited)
+            awaited = asyncio.get_running_loop().create_future()
+            self._awaited.setdefault(key, set()).add(awaited)
+            try:
+                await awaited
+            finally:
+                # Taken back, perhaps: nothing may stay of a name that nobody waits for.
+                waiting = self._awaited.get(key, set())
+                waiting.discard(awaited)
+                if not waiting:
+                    self._awaited.pop(key, None)
 
     # --- we look elsewhere
 

@@ -67,7 +67,7 @@ class Network:
         # Coroutines of ours that have ended and that somebody here still holds: what a reference to them resolves to.
         self.ended_coros: WeakValueDictionary[int, LocalCoro[Any]] = WeakValueDictionary()
         self.server: Server | None = None
-        self.requests = Requests()
+        self.requests = Requests(self.limits.max_requests)
         self.budget = Budget(self.limits)
         self.big = BigMessages(self)
         self.files = Files(self)
@@ -115,7 +115,8 @@ class Network:
 
     def send_from_thread(self, reference: Reference, message: Any) -> None:
         """``send`` from another thread: the value is pickled now, as it is now."""
-        self.scheduler.call(self._send_late, reference, dumps(message))
+        data = dumps(message, "the message", reference.code)
+        self.scheduler.call(self._send_late, reference, data)
 
     def _send_late(self, reference: Reference, data: bytes) -> None:
         try:

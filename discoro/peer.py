@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from discoro.errors import MailboxFull, NoSuchCoro, PeerLost
+from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, RunRefused
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
@@ -35,6 +35,8 @@ log = logging.getLogger("discoro.peers")
 
 # What a message counts beside its length; the same on both sides of a lane.
 OVERHEAD = 64
+# So many numbers each side of a session may choose for coroutines it starts at the other.
+RUN_NUMBERS = 1 << 40
 
 
 class Peer:
@@ -174,8 +176,8 @@ class Peer:
 
     # --- messages
 
-    def send_value(self, target: int, message: Any) -> None:
-        """Queue a message for the receiver ``target``.
+    def send_value(self, target: int, message: Any, code: str | None = None) -> None:
+        """Queue a message for the receiver ``target``, which runs the code of bundle ``code``.
 
         Raises:
             MailboxFull: If too much waits for it already.
@@ -183,7 +185,7 @@ class Peer:
         if self.network.big.wants(message):
             self.network.big.send(self, target, message)
             return
-        self.send_bytes(target, dumps(message))
+        self.send_bytes(target, dumps(message, "the message", code))
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that is pickled already."""
@@ -193,12 +195,14 @@ class Peer:
         entry = (Kind.SEND, target, self.network.sender_number(), data)
         self.queue(entry, len(data) + OVERHEAD, limited=True)
 
-    async def deliver_value(self, target: int, message: Any, timeout: float | None) -> int:
+    async def deliver_value(
+        self, target: int, message: Any, timeout: float | None, code: str | None = None
+    ) -> int:
         """Put a message into the mailbox of ``target``; 1, or 0 when it is not known to be there in time."""
         self.check()
         if self.network.big.wants(message):
             return await self.network.big.deliver(self, target, message, timeout)
-        data = dumps(message)
+        data = dumps(message, "the message", code)
         if len(data) > self.network.limits.max_payload - 8:
             return await self.network.big.deliver_pickled(self, target, data, timeout)
         receipt, future = self.expect_receipt()
@@ -335,6 +339,17 @@ class Peer:
         """The number for the next coroutine started there; the session must be open."""
         self._last_run += 1
         return self._last_run
+
+    def check_run(self, number: int) -> None:
+        """See that the other side may start a coroutine here under a number of its choice.
+
+        Raises:
+            RunRefused: If the number is not of its range, or taken: it may be that of somebody else's coroutine.
+        """
+        assert self.session is not None
+        base = self.session.ours.run_base
+        if not base < number < base + RUN_NUMBERS or number in self.network.scheduler.by_number:
+            raise RunRefused(f"number {number:x} is not free for a coroutine of this session")
 
     def terminate(self, number: int) -> None:
         """Cancel a coroutine there."""

@@ -366,6 +366,7 @@ class _Calls:
         if not isinstance(service, RCI):
             raise DiscoroError("there is no such service (any more)")
         args, kwargs = loads(call.arguments, names_for(service))
+        peer.check_run(call.run)
         coro = service.called(peer, call.run, args, kwargs)
         running = self._of.get(peer)
         if running is None:

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from discoro import messages
-from discoro.errors import DiscoroError, from_transport
+from discoro.errors import DiscoroError, ProtocolViolation, from_transport
 from discoro.messages import Message
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
+from discoro.transport.limits import Limits
 from discoro.values import decode_exception, encode_exception
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ ANSWER, ERROR = 0, 1
 class Requests:
     """The requests of one process: those that wait for an answer from elsewhere, and those being answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = Limits().max_requests) -> None:
+        self._most = most
         self._handlers: dict[type[Message], Handler] = {}
-        # Requests of others that are being worked on, by (peer, number).
-        self._tasks: dict[tuple[Peer, int], asyncio.Task[None]] = {}
+        # Requests of others that are being worked on, by peer and number.
+        self._tasks: dict[Peer, dict[int, asyncio.Task[None]]] = {}
         # Work that a notice caused: nobody waits for it.
         self._unasked: set[asyncio.Task[None]] = set()
 
@@ -77,10 +79,15 @@ class Requests:
         future = peer.replies.get(number)
         if future is None or future.done():
             return
-        if code == ANSWER:
-            future.set_result(messages.decode(data))
-        else:
+        if code != ANSWER:
             future.set_exception(decode_exception(data))
+            return
+        try:
+            future.set_result(messages.decode(data))
+        except TransportError as error:
+            # Whoever asked must not wait for ever; that the peer broke the rules is the session's matter.
+            future.set_exception(from_transport(error))
+            raise
 
     # --- answering
 
@@ -93,6 +100,12 @@ class Requests:
                 raise DiscoroError(
                     f"this process does not answer {type(message).__name__}: it hosts no computations"
                 )
+            if len(self._tasks.get(peer, ())) >= self._most:
+                raise DiscoroError(
+                    f"{self._most} requests of this process wait for an answer here, as many as may"
+                )
+            if number in self._tasks.get(peer, ()):
+                raise ProtocolViolation(f"request number {number} was used twice")
             answer = handler(peer, message)
         except Exception as error:
             self._refuse(peer, number, error)
@@ -105,11 +118,17 @@ class Requests:
     def _work(self, peer: Peer, number: int, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         if number:
-            self._tasks[peer, number] = task
-            task.add_done_callback(lambda _: self._tasks.pop((peer, number), None))
+            self._tasks.setdefault(peer, {})[number] = task
+            task.add_done_callback(lambda _: self._worked(peer, number))
         else:
             self._unasked.add(task)
             task.add_done_callback(self._unasked.discard)
+
+    def _worked(self, peer: Peer, number: int) -> None:
+        tasks = self._tasks[peer]
+        del tasks[number]
+        if not tasks:
+            del self._tasks[peer]
 
     def notice_came(self, peer: Peer, data: bytes | memoryview) -> None:
         """A message that wants no answer came in."""
@@ -121,19 +140,20 @@ class Requests:
 
     def cancel_came(self, peer: Peer, number: int) -> None:
         """The other side does not want the answer any more."""
-        task = self._tasks.get((peer, number))
+        task = self._tasks.get(peer, {}).get(number)
         if task is not None:
             task.cancel()
 
     def peer_lost(self, peer: Peer) -> None:
         """Nobody is left to answer to."""
-        for (other, _), task in list(self._tasks.items()):
-            if other is peer:
-                task.cancel()
+        for task in self._tasks.get(peer, {}).values():
+            task.cancel()
 
     async def close(self) -> None:
         """Cancel everything that is being worked on, and wait until it has ended."""
-        tasks = [*self._tasks.values(), *self._unasked]
+        tasks = [*self._unasked]
+        for peers in self._tasks.values():
+            tasks += peers.values()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

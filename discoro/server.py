@@ -27,6 +27,7 @@ from discoro.errors import (
     SetupFailed,
     SetupRefused,
 )
+from discoro.files import Listed
 from discoro.hosting import Hosted, Hosting
 from discoro.messages import (
     Blob,
@@ -85,6 +86,7 @@ class Server:
         self._network = network
         limits = network.limits
         self._hosting = Hosting(max_runs=limits.max_runs, max_computations=limits.max_computations)
+        # By computation: equal code of two clients has one digest, and each takes its own away.
         self._bundles: dict[bytes, bytes] = {}
         self._spaces: dict[bytes, CodeSpace] = {}
         self._contexts: dict[bytes, Context] = {}
@@ -116,9 +118,7 @@ class Server:
         ours = self._network.options.python
         if offer.python != ours:
             raise PythonMismatch(ours, offer.python)
-        files = tuple(
-            (str(n), int(size), bytes(sha), int(mode)) for n, size, sha, mode in offer.files
-        )
+        files = _listed(offer.files)
         hosted = self._hosting.offer(
             offer.computation, peer.process, offer.name, offer.digest, files, offer.cleanup
         )
@@ -129,7 +129,7 @@ class Server:
             if files:
                 wanted += await self._network.files.admit(hosted.computation.hex(), files)
             if offer.bundle is not None:
-                self._bundles[offer.digest] = offer.bundle
+                self._bundles[offer.computation] = offer.bundle
             elif await self._network.files.missing(offer.digest, offer.size):
                 wanted.append(offer.digest)
         except BaseException:
@@ -159,7 +159,7 @@ class Server:
             raise
 
     async def _make_ready(self, hosted: Hosted) -> None:
-        data = self._bundles.pop(hosted.digest, None)
+        data = self._bundles.pop(hosted.computation, None)
         if data is None:
             data = await self._network.files.read(hosted.digest)
         bundle = Bundle.decode(data, hosted.computation)
@@ -241,9 +241,10 @@ class Server:
     def _start(
         self, peer: Peer, hosted: Hosted, detach: bool, number: int, arguments: tuple[Any, ...]
     ) -> None:
-        args, kwargs = arguments if len(arguments) == 2 else (arguments[0], {})
         scheduler = self._network.scheduler
         try:
+            args, kwargs = arguments if len(arguments) == 2 else (arguments[0], {})
+            peer.check_run(number)
             coro: LocalCoro[Any] = LocalCoro._start(
                 scheduler,
                 self._spaces[hosted.computation].entry,
@@ -343,7 +344,7 @@ class Server:
         """Remove what a computation has here: its code, and its files where it asked for that."""
         space = self._spaces.pop(hosted.computation, None)
         self._contexts.pop(hosted.computation, None)
-        self._bundles.pop(hosted.digest, None)
+        self._bundles.pop(hosted.computation, None)
         self._hosting.forget(hosted)
         if space is not None:
             space.close()
@@ -377,6 +378,19 @@ class Server:
     def idle(self) -> bool:
         """Whether nothing runs here."""
         return self._hosting.counts()["runs"] == 0
+
+
+def _listed(files: list[Any]) -> tuple[Listed, ...]:
+    """The files of an offer, checked: what came is only known to be a list."""
+    listed: list[Listed] = []
+    for item in files:
+        if type(item) is not list or [type(part) for part in item] != [str, int, bytes, int]:
+            raise SetupRefused("an offer lists its files as [name, size, sha256, mode]")
+        name, size, sha256, mode = item
+        if size < 0 or len(sha256) != 32:
+            raise SetupRefused(f"an offer lists {name!r} with {size} bytes")
+        listed.append((name, size, sha256, mode))
+    return tuple(listed)
 
 
 async def _called(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

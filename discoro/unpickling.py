@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import signal
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -55,13 +57,21 @@ def loads(
         unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
         unpickler.names = names or loading.HOME
         return unpickler.load()
-    except KeyboardInterrupt:
-        raise
     except (PythonMismatch, UndecodableValue):
         raise
     except BaseException as error:
         # SystemExit included: what a message raises must not end the process that reads it.
+        if isinstance(error, KeyboardInterrupt) and _may_be_ctrl_c():
+            raise
         raise UndecodableValue(_reason(error)) from error
+
+
+def _may_be_ctrl_c() -> bool:
+    """Whether a KeyboardInterrupt may be a real one: else a value that raises it would end the process."""
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
 
 
 def _reason(error: BaseException) -> str:

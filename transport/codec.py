@@ -44,11 +44,23 @@ def decode(data: bytes | bytearray | memoryview, limits: Limits) -> Control:
     """
     if len(data) > limits.max_payload:
         raise ControlError(f"control data of {len(data)} bytes, at most {limits.max_payload}")
+    seen = 0
+
+    def count(items: Any) -> Any:
+        # Lists of lists would take sixty times their bytes: all items together are bounded, while they are read.
+        nonlocal seen
+        seen += len(items) + 1
+        if seen > 4 * limits.control_items:
+            raise ControlError(f"more than {4 * limits.control_items} items in control data")
+        return items
+
     try:
         value = msgpack.unpackb(
             data,
             raw=False,
             strict_map_key=True,
+            list_hook=count,
+            object_hook=count,
             max_array_len=limits.control_items,
             max_map_len=limits.control_items,
             max_str_len=limits.max_payload,

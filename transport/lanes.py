@@ -89,9 +89,28 @@ class InLane:
         Raises:
             ProtocolError: If the sender did not have a grant for them.
         """
+        # arrived() and put() in one: this runs for every entry.
         if self.left <= 0:
             raise ProtocolError(f"{size} bytes on a lane without a grant")
         self.left -= size
+        owed = self._owed = self._owed + size
+        if owed < self.window >> 2:
+            return 0
+        self._owed = 0
+        return owed
+
+    def arrived(self, size: int) -> None:
+        """Note that ``size`` bytes have come, wherever they are kept until they are put into the mailbox.
+
+        Raises:
+            ProtocolError: If the sender did not have a grant for them.
+        """
+        if self.left <= 0:
+            raise ProtocolError(f"{size} bytes on a lane without a grant")
+        self.left -= size
+
+    def put(self, size: int) -> int:
+        """Note that bytes of which :meth:`arrived` knows are in the mailbox now; returns what :meth:`came` does."""
         owed = self._owed = self._owed + size
         if owed < self.window >> 2:
             return 0

@@ -82,6 +82,9 @@ class Limits:
     """Sessions of one process."""
     window: int = 8 * MIB
     """Bytes sent and not acknowledged; further batches wait unnumbered. May overshoot by one batch."""
+    session_queue: int = 1 * GIB
+    """What may wait so: results, answers and receipts need no grant. A peer that has caused more, and takes none of it, loses
+    its session."""
     ack_bytes: int = 256 * KIB
     """An ack goes alone once so many bytes wait for one ..."""
     ack_delay: float = 0.025
@@ -138,6 +141,8 @@ class Limits:
     """Runs of one process."""
     max_monitors: int = 200_000
     """Monitors of one process."""
+    max_requests: int = 65_536
+    """Requests of one peer that wait for an answer here."""
     run_bytes: int = 1 * GIB
     """What the arguments of runs that have not started may take together."""
     monitor_bytes: int = 64 * MIB
