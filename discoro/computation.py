@@ -156,7 +156,7 @@ class Computation(Generic[P, T]):
             cleanup=self._cleanup,
             bundle=encoded if len(encoded) <= _INLINE else None,
         )
-        call = None if func is None else dumps((func, tuple(args), dict(kwargs or {})))
+        call = self._call(func, args, kwargs)
         try:
             wanted = await requests.ask(peer, offer)
             assert isinstance(wanted, Wanted)
@@ -173,6 +173,16 @@ class Computation(Generic[P, T]):
             raise
         assert isinstance(ready, Ready)
         return ready.handle
+
+    def _call(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+    ) -> bytes | None:
+        """The function for setup or close with its arguments, as bytes; code that is not in the bundle goes along."""
+        if func is None:
+            return None
+        assert self._bundle is not None
+        what = f"{getattr(func, '__name__', func)}() for {self._name}"
+        return dumps((func, tuple(args), dict(kwargs or {})), what, self._bundle.key)
 
     async def _collected(self) -> Bundle:
         if self._bundle is None:
@@ -207,7 +217,7 @@ class Computation(Generic[P, T]):
                 raise ComputationClosed(f"{self._name} is not set up at {there.name}")
             assert self._bundle is not None
             self._closed.add(there.process)
-            call = None if func is None else dumps((func, tuple(args), dict(kwargs or {})))
+            call = self._call(func, args, kwargs)
             await self._network().requests.ask(there, CloseComputation(self._bundle.id, call))
         return 0
 
@@ -249,6 +259,7 @@ class Computation(Generic[P, T]):
         network = there.network
         number = there.next_run()
         run: RemoteCoro[T] = RemoteCoro(network, there.process, number, self._name, there.hint)
+        run.code = self._bundle.key if self._bundle is not None else None
         if network.big.wants((args, kwargs)):
             there.runs[number] = run
             try:
@@ -257,7 +268,8 @@ class Computation(Generic[P, T]):
                 del there.runs[number]
                 raise
         else:
-            data = dumps((args, kwargs) if kwargs else (args,), self._name)
+            arguments = (args, kwargs) if kwargs else (args,)
+            data = dumps(arguments, self._name, run.code)
             there.start(handle, self._detach, data, run)
         try:
             await run.wait_started()

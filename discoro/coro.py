@@ -203,7 +203,7 @@ class RemoteCoro(Reference, Coro[T]):
     def send(self, message: Any) -> int:
         """See :meth:`Coro.send`."""
         if threading.get_ident() == self.network.thread:
-            self.peer().send_value(self.number, message)
+            self.peer().send_value(self.number, message, self.code)
         else:
             self.network.send_from_thread(self, message)
         return 0
@@ -211,7 +211,7 @@ class RemoteCoro(Reference, Coro[T]):
     async def deliver(self, message: Any, timeout: float | None = None) -> int:
         """See :meth:`Coro.deliver`."""
         self.network.check_thread("deliver")
-        return await self.peer().deliver_value(self.number, message, timeout)
+        return await self.peer().deliver_value(self.number, message, timeout, self.code)
 
     async def finish(self, timeout: float | None = None) -> T:
         """See :meth:`Coro.finish`."""

@@ -57,12 +57,22 @@ _REDUCERS = collections.ChainMap(_TABLE, _REGISTERED)
 
 
 class CodePickler(pickle.Pickler):
-    """A pickler for values with functions and classes of this program in them."""
+    """A pickler for values with functions and classes of this program in them.
+
+    Args:
+        file: Where the pickle goes.
+        buffer_callback: Takes big buffers, as pickle has it.
+        receiver: Key of the bundle that the receiver has, where that is known.
+    """
 
     def __init__(
-        self, file: io.BytesIO, buffer_callback: Callable[[Any], Any] | None = None
+        self,
+        file: io.BytesIO,
+        buffer_callback: Callable[[Any], Any] | None = None,
+        receiver: str | None = None,
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._receiver = receiver
         self.dispatch_table = _REDUCERS
         self._globals: dict[int, tuple[GlobalsRef, bool, dict[str, Any]]] = {}
 
@@ -112,6 +122,9 @@ class CodePickler(pickle.Pickler):
         if self.importable(thing):
             return NotImplemented
         found = shipped.candidates(thing)
+        if found and self._receiver is not None:
+            # Only other computations have it there, if anybody has: by value, then.
+            found = [one for one in found if one[0] == self._receiver]
         if found:
             if _has_its_name(thing):
                 # The name says it all, in fewer bytes: what is shipped has it there too.

@@ -22,10 +22,11 @@ class Reference:
         number: Its number there.
         name: Its name, for people.
         hint: (host, port) that its process announced, for whoever has no session with it.
+        code: Key of the bundle whose code it runs, where that is known here.
         resolve: What a pickled one calls where it arrives.
     """
 
-    __slots__ = ("_network", "_peer", "hint", "name", "number", "process")
+    __slots__ = ("_network", "_peer", "code", "hint", "name", "number", "process")
 
     resolve: ClassVar[Callable[..., Any]]
 
@@ -44,6 +45,7 @@ class Reference:
         self.number = number
         self.name = name
         self.hint = hint
+        self.code: str | None = None
 
     def __repr__(self) -> str:
         return (
