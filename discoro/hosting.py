@@ -38,6 +38,7 @@ class Hosted:
         owner: Process id of the client that offered it.
         handle: Number that run entries name; 0 until it is ready.
         runs: Numbers of the coroutines that run, with True for the detached ones.
+        since: When it was offered, by the clock on the wall, for people; 0 where nobody has said.
         abandoned: Nobody waits for its end: it goes when its last run has ended.
     """
 
@@ -50,6 +51,7 @@ class Hosted:
     state: State = State.OFFERED
     handle: int = 0
     runs: dict[int, bool] = field(default_factory=dict)
+    since: float = 0.0
     abandoned: bool = False
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -122,6 +123,7 @@ class Server:
         hosted = self._hosting.offer(
             offer.computation, peer.process, offer.name, offer.digest, files, offer.cleanup
         )
+        hosted.since = hosted.since or time.time()
         if hosted.handle:
             return Wanted([])
         try:
