@@ -162,11 +162,6 @@ class Arrival(asyncio.BufferedProtocol):
         early, self._early = self._early, b""
         return early
 
-    @property
-    def closing(self) -> bool:
-        """Whether it was failed: what was written last may still be on its way."""
-        return self._failed
-
     def write(self, data: bytes) -> None:
         """Write to the peer."""
         if data and self.transport is not None and not self.transport.is_closing():
