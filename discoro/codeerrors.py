@@ -124,3 +124,9 @@ class RemoteError(DiscoroError):
         self.type_name = type_name
         self.text = text
         self.traceback_text = traceback_text
+
+
+for _error in list(vars().values()):
+    if isinstance(_error, type) and issubclass(_error, BaseException):
+        # The name that users type, in tracebacks and reprs.
+        _error.__module__ = "discoro.errors"

@@ -275,8 +275,10 @@ class Computation(Generic[P, T]):
             await run.wait_started()
         except asyncio.CancelledError:
             there.terminate(number)
+            run.heard = True
             raise
         if run.refused is not None:
+            run.heard = True
             raise run.refused
         if there.ended is not None and isinstance(run.outcome, Failed):
             raise run.outcome.exception

@@ -19,7 +19,7 @@ from discoro import scheduler as _local
 from discoro.messages import Adjust
 from discoro.reference import Reference
 from discoro.scheduler.errors import WrongThread
-from discoro.scheduler.outcome import exception_of
+from discoro.scheduler.outcome import Failed, exception_of
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
 
@@ -177,10 +177,11 @@ class RemoteCoro(Reference, Coro[T]):
     Attributes:
         outcome: How it ended, once that is known here.
         refused: Why it never started, where it did not.
+        heard: Somebody here has been told how it ended, or will be.
     """
 
     __module__ = "discoro"
-    __slots__ = ("_waiting", "outcome", "refused")
+    __slots__ = ("_waiting", "heard", "outcome", "refused")
 
     def __init__(
         self,
@@ -193,6 +194,7 @@ class RemoteCoro(Reference, Coro[T]):
         Reference.__init__(self, network, process, number, name, hint)
         self.outcome: Outcome | None = None
         self.refused: BaseException | None = None
+        self.heard = False
         # Futures of those who wait for its start or its end.
         self._waiting: list[asyncio.Future[None]] | None = None
 
@@ -220,6 +222,7 @@ class RemoteCoro(Reference, Coro[T]):
             return await self
 
     def __await__(self) -> Generator[Any, Any, T]:
+        self.heard = True
         if self.outcome is None:
             yield from self._ended().__await__()
         assert self.outcome is not None
@@ -305,6 +308,8 @@ class RemoteCoro(Reference, Coro[T]):
         """It has ended; wake everybody who waits for that. The first outcome stays."""
         if self.outcome is None:
             self.outcome = outcome
+            if not self.heard and isinstance(outcome, Failed):
+                self.network.unheard.add(self)
         self.changed()
 
     def changed(self) -> None:

@@ -38,6 +38,7 @@ from discoro.transport.errors import OwnProcess, TransportError
 from discoro.transport.frames import Hello
 from discoro.transport.lanes import Budget
 from discoro.transport.session import Session, State
+from discoro.unheard import Unheard
 from discoro.values import dumps
 from discoro.version import __version__
 
@@ -73,6 +74,7 @@ class Network:
         self.files = Files(self)
         self.inbound = Inbound(self)
         self.names = Names(self)
+        self.unheard = Unheard(self)
         self.status = PeerStatus(self)
         self.meeting = Meeting(self)
         self._endpoint: Endpoint | None = None
@@ -228,6 +230,7 @@ class Network:
 
     async def closing(self) -> None:
         """The scheduler ends: say goodbye to every peer and leave nothing behind."""
+        self.unheard.say()
         self._closing = True
         await self.meeting.close()
         if self.server is not None:

@@ -379,6 +379,7 @@ class Peer:
 
     def monitor(self, watcher: Any, observed: RemoteCoro[Any]) -> None:
         """Let a coroutine here get one message when ``observed``, there, ends."""
+        observed.heard = True
         key = (observed.number, watcher.number)
         self.watched[key] = (watcher, observed)
         self.post(Kind.MONITOR, *key, b"")

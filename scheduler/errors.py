@@ -175,3 +175,9 @@ class HotSwapException(BaseException):
     Who swallows it stays. It is no ``Exception``, so that the ``except Exception`` around a
     server's loop does not keep the old code alive by accident.
     """
+
+
+for _error in list(vars().values()):
+    if isinstance(_error, type) and issubclass(_error, BaseException):
+        # The name that users type, in tracebacks and reprs.
+        _error.__module__ = "discoro.errors"
