@@ -7,6 +7,7 @@ there, everything about other processes here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Self, cast
 from discoro import registry
 from discoro import scheduler as _local
 from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.names import SAY_WHY_AFTER
 from discoro.network import Network
 from discoro.options import UDP_PORT, Options
 from discoro.transport.addresses import Location
@@ -23,6 +25,8 @@ from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret
 from discoro.transport.workdir import Workdir
+
+log = logging.getLogger("discoro.network")
 
 
 def _limits(limits: Limits, max_file_size: int | None) -> Limits:
@@ -181,6 +185,10 @@ class Scheduler(_local.Scheduler):
         await network.start()
         network.status.add(look, busy=False)
         searching = network.task(network.meeting.search(found.done), f"look for {name}")
+        saying = network.loop.call_later(
+            SAY_WHY_AFTER,
+            lambda: log.warning("still looking for peer %r: %s", name, network.meeting.why()),
+        )
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
@@ -190,6 +198,7 @@ class Scheduler(_local.Scheduler):
                 raise
             return None
         finally:
+            saying.cancel()
             searching.cancel()
             network.status.remove(look)
 

@@ -188,7 +188,7 @@ class Reception:
         except AuthenticationFailed:
             count = throttle.failed(host, endpoint.time())
             if count:
-                logger.warning("! %d wrong secrets from %s", count, host)
+                logger.warning("! wrong secret from %s (%d in the last minute)", host, count)
         except (TransportError, OSError, TimeoutError) as exc:
             logger.debug("! connection from %s failed: %s", host, exc)
         finally:
