@@ -284,3 +284,24 @@ async def kill_own_process() -> None:
     import signal
 
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def host_channel(name: str, count: int, coro: Any = None) -> list[Any]:
+    """Make a channel that others can find, and listen to it."""
+    channel = Channel(name)
+    channel.register()
+    await channel.subscribe(coro)
+    return [await coro.receive() for _ in range(count)]
+
+
+async def subscribe_and_wait(channel: Any, coro: Any = None) -> Any:
+    await channel.subscribe(coro)
+    return await coro.receive()
+
+
+async def host_and_close(name: str, coro: Any = None) -> str:
+    channel = Channel(name)
+    channel.register()
+    await coro.receive()
+    channel.close()
+    return "closed"
