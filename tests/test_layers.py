@@ -33,12 +33,22 @@ IO_MODULES = {"asyncio", "socket", "ssl", "selectors", "threading", "subprocess"
 
 
 def sources() -> list[tuple[str, str, Path]]:
+    """(package, module below it, file): ("discoro", "compat.coros", ...)."""
     return [
-        (top, path.stem, path)
+        (top, ".".join(path.relative_to(ROOT / top).with_suffix("").parts), path)
         for top in ALLOWED
         for path in sorted((ROOT / top).rglob("*.py"))
         if "__pycache__" not in path.parts
     ]
+
+
+def module_file(top: str, module: str) -> Path | None:
+    """The file of a module of ours; None where the name is something inside one."""
+    path = ROOT.joinpath(top, *module.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if module and file.exists():
+            return file
+    return None
 
 
 def type_checking_nodes(tree: ast.Module) -> set[ast.AST]:
@@ -78,7 +88,10 @@ def split(name: str, member: str = "") -> tuple[str, str]:
         return parts[0], ".".join(parts[1:])
     if len(parts) > 1 and parts[1] in ("scheduler", "transport"):
         return parts[1], parts[2] if len(parts) > 2 else member
-    return "discoro", parts[1] if len(parts) > 1 else member
+    inner = ".".join([*parts[1:], member] if member else parts[1:])
+    while inner and module_file("discoro", inner) is None:
+        inner = inner.rpartition(".")[0]  # a name inside a module
+    return "discoro", inner or member
 
 
 @pytest.mark.parametrize(("top", "stem", "path"), sources(), ids=lambda value: str(value)[-40:])
@@ -88,13 +101,21 @@ def test_each_module_imports_only_what_its_place_allows(top: str, stem: str, pat
         if package in ALLOWED:
             assert package in ALLOWED[top], where
             own_stem = package == top
-            if stem in PURE[top] and own_stem and (ROOT / top / f"{module}.py").exists():
+            if stem in PURE[top] and own_stem and module_file(top, module):
                 assert module in PURE[top], f"{where}: a pure module uses only pure ones"
         elif top in THIRD_PARTY:
             known = package in THIRD_PARTY[top] or package in stdlib() or package == "__future__"
             assert known, where
         if stem in PURE[top]:
             assert package not in IO_MODULES, f"{where}: a pure module does no I/O"
+
+
+@pytest.mark.parametrize(("top", "stem", "path"), sources(), ids=lambda value: str(value)[-40:])
+def test_nothing_but_compat_imports_compat(top: str, stem: str, path: Path) -> None:
+    """Codes in the place of exceptions are made there alone, and nothing comes to depend on them."""
+    if not stem.startswith("compat."):
+        used = [line for _, module, line in imports(top, stem, path) if module.startswith("compat")]
+        assert not used, f"{path}:{used[0]}"
 
 
 def stdlib() -> frozenset[str]:
@@ -116,9 +137,10 @@ def test_no_import_cycle_exists() -> None:
         own = {
             f"{package}.{module}"
             for package, module, _ in imports(top, stem, path)
-            if package in ALLOWED and (ROOT / package / f"{module}.py").exists()
+            if package in ALLOWED and module_file(package, module)
         }
         if stem != "__init__":
+            stem = stem.removesuffix(".__init__")
             graph[f"{top}.{stem}"] = own - {f"{top}.{stem}"}
     done: set[str] = set()
 

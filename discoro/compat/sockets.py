@@ -307,7 +307,8 @@ class AsyncSocket:
             return address
         host, port = address[:2]
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, family=family, type=self._rsock.type)
+        # "" is this machine, as for socket.connect.
+        found = await loop.getaddrinfo(host or None, port, family=family, type=self._rsock.type)
         return found[0][4]
 
     def _secure(self) -> None:
