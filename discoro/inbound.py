@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from discoro.codeplace import names_for
@@ -39,6 +39,12 @@ OUTCOME_CODES = {1: FAILED, 2: TERMINATED, 3: REFUSED}
 
 def _unused(session: Session, target: int, source: int, payloads: Payloads) -> None:
     """Kind 0 does not exist; the session lets no such entry through."""
+
+
+@cache
+def _no_such_coro() -> bytes:
+    """The error of every message for a coroutine that has ended: made once, they may be many."""
+    return encode_exception(NoSuchCoro())
 
 
 class Taking:
@@ -168,6 +174,8 @@ class Inbound:
         """Tell a sender that its message is in the mailbox, or why not."""
         if error is None:
             peer.post(Kind.RECEIPT, receipt, 0, b"")
+        elif type(error) is NoSuchCoro:
+            peer.post(Kind.RECEIPT, receipt, 1, _no_such_coro())
         else:
             peer.post(Kind.RECEIPT, receipt, 1, encode_exception(error))
 

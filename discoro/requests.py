@@ -125,10 +125,10 @@ class Requests:
             task.add_done_callback(self._unasked.discard)
 
     def _worked(self, peer: Peer, number: int) -> None:
-        tasks = self._tasks[peer]
-        del tasks[number]
+        tasks = self._tasks.get(peer, {})
+        tasks.pop(number, None)
         if not tasks:
-            del self._tasks[peer]
+            self._tasks.pop(peer, None)
 
     def notice_came(self, peer: Peer, data: bytes | memoryview) -> None:
         """A message that wants no answer came in."""
@@ -142,6 +142,9 @@ class Requests:
         """The other side does not want the answer any more."""
         task = self._tasks.get(peer, {}).get(number)
         if task is not None:
+            self._worked(peer, number)
+            self._unasked.add(task)
+            task.add_done_callback(self._unasked.discard)
             task.cancel()
 
     def peer_lost(self, peer: Peer) -> None:

@@ -185,6 +185,9 @@ class Outlet(Protocol):
     def link_broken(self, sending: Any, error: Exception) -> None:
         """The link's ``write`` raised, or a handler found the peer breaking the rules; drop the link, later."""
 
+    def overfull(self, sending: Any) -> None:
+        """More waits than may; end it, later."""
+
     def future(self) -> Any:
         """Return a new awaitable with ``set_result`` and ``done``."""
 
@@ -361,6 +364,10 @@ class Sending:
         self._waiting_bytes += size
         if self._waiting_bytes + self.outbox.kept_bytes >= self.limits.window:
             self.congested = True
+            if 0 <= self._waiting_bytes - self.limits.session_queue < size:
+                # Nothing more is written or, after the batch at hand, read; the end comes in the next turn.
+                self._write = None
+                self._outlet.overfull(self)
 
     def _number(self, out: list[list[Any]], raw: list[bytes]) -> None:
         """Number a batch, keep it and write it; the link is up.

@@ -377,6 +377,13 @@ class Endpoint:
         if link is not None:
             self._loop.call_soon(self._drop_if_current, link, error)
 
+    def overfull(self, session: Session) -> None:
+        """See :class:`~.session.Shell`."""
+        size = self.limits.session_queue
+        error = SessionLost(f"{size} bytes wait for the peer, and it does not take them")
+        logger.warning("! %r loses its session: %s", session, error)
+        self._loop.call_soon(self.lose, session, error)
+
     def _drop_if_current(self, link: Link, error: Exception) -> None:
         if link.session is not None:
             link.drop(error)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -47,6 +48,7 @@ _BATCH, _ONE, _ACK = int(FrameType.BATCH), int(FrameType.ONE), int(FrameType.ACK
 _unpack_header = HEADER.unpack_from
 _unpack_one = ONE_HEADER.unpack_from
 _pack_header = HEADER.pack
+_MOST_PONGS = 64
 
 
 class State(enum.Enum):
@@ -133,7 +135,7 @@ class Session(Sending):
             "_max_frame",
             "_ping_token",
         ),
-        *("_pinged_at", "_pings", "_settlers", "_shell"),
+        *("_pinged_at", "_pings", "_pongs_due", "_settlers", "_shell"),
     )
 
     def __init__(
@@ -185,6 +187,8 @@ class Session(Sending):
         self._settlers: list[Any] = []
         self._pings: dict[int, Any] = {}
         self._ping_token = 0
+        # Tokens of PINGs that came while the link took no more; the newest, since the peer does not read them anyway.
+        self._pongs_due: deque[int] = deque(maxlen=_MOST_PONGS)
 
     @property
     def process_id(self) -> bytes:
@@ -303,8 +307,17 @@ class Session(Sending):
             self._shell.ack_later(self)
 
     def _ack_now(self) -> None:
-        if self._write is not None:
+        if self._write is not None and not self._paused:
             self._put(_pack_header(20, _ACK, 0, 0, 0, self.inbox.told()))
+
+    def resume_writing(self) -> None:
+        """The link takes more: what it was spared comes first."""
+        super().resume_writing()
+        while self._pongs_due and not self._paused:
+            number = self._pongs_due.popleft()
+            self._put(_pack_header(20, FrameType.PONG, 0, 0, number, self.inbox.told()))
+        if self.inbox.acked < self.inbox.last:
+            self._ack_now()
 
     def ack_due(self) -> None:
         """The timer of :meth:`Shell.ack_later` has fired."""
@@ -317,7 +330,11 @@ class Session(Sending):
         if length != 20 or flags:
             raise ProtocolError(f"frame of type {kind} with flags {flags} and {length} bytes")
         if kind == FrameType.PING:
-            self._put(_pack_header(20, FrameType.PONG, 0, 0, number, self.inbox.told()))
+            if self._paused:
+                # Who asks and does not read gets the newest answers once it does; they must not fill our memory.
+                self._pongs_due.append(number)
+            else:
+                self._put(_pack_header(20, FrameType.PONG, 0, 0, number, self.inbox.told()))
         elif kind == FrameType.PONG:
             future = self._pings.get(number)
             if future is not None and not future.done():
@@ -376,6 +393,7 @@ class Session(Sending):
         self.heard = False
         self._heard_at = self._pinged_at = now
         self._paused = False
+        self._pongs_due.clear()
         self._write = write
         for token, future in self._pings.items():
             if not future.done():
@@ -456,7 +474,9 @@ class Session(Sending):
     def validate(self) -> None:
         """Check the invariants."""
         super().validate()
-        assert (self._write is not None) == (self.state is State.UP), "exactly UP has a link"
+        overfull = self._waiting_bytes >= self.limits.session_queue
+        up = self.state is State.UP and not overfull
+        assert (self._write is not None) == up, "exactly UP has a link"
         assert (self.lost is not None) == self.ended, "an end has a reason"
 
 

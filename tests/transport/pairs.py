@@ -63,6 +63,9 @@ class Shell:
     def link_broken(self, session: Session, error: Exception) -> None:
         self.broken.append(error)
 
+    def overfull(self, session: Session) -> None:
+        self.broken.append(MemoryError("overfull"))
+
     def closed_by_peer(self, session: Session) -> None:
         self.closed = True
 
