@@ -66,9 +66,13 @@ def test_categories_come_first(here: World) -> None:
 
 def test_code_is_swapped_from_the_main_thread_and_messages_stay(here: World) -> None:
     program = Old(here, "hotswap")
-    program.feed("1", "other")
+    program.feed("1")
+    program.says("old 1")
+    program.feed("other")
     program.says("ignored other")
-    program.feed("wrong", "2", "swap")
+    program.feed("wrong", "2")
+    program.says("old 2")
+    program.feed("swap")
     program.says("new function: server_proc2, 2")
     assert program.ends("3", "end") == [
         "old 1",
