@@ -35,6 +35,8 @@ log = logging.getLogger("discoro.peers")
 
 # What a message counts beside its length; the same on both sides of a lane.
 OVERHEAD = 64
+# A plain number: a member of an enum costs several times as much, and this one goes out with every message.
+_SEND = int(Kind.SEND)
 # So many numbers each side of a session may choose for coroutines it starts at the other.
 RUN_NUMBERS = 1 << 40
 
@@ -73,6 +75,7 @@ class Peer:
         self._early_bytes = 0
         self._count = 0
         self._last_run = 0
+        self._max_payload = network.limits.max_payload
 
     def __repr__(self) -> str:
         if self.ended is not None:
@@ -189,11 +192,18 @@ class Peer:
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that is pickled already."""
-        if len(data) > self.network.limits.max_payload:
+        size = len(data)
+        if size > self._max_payload:
             self.network.big.send_pickled(self, target, data)
             return
-        entry = (Kind.SEND, target, self.network.sender_number(), data)
-        self.queue(entry, len(data) + OVERHEAD, limited=True)
+        source = self.network.sender_number()
+        lane = self._lanes.get(target)
+        if lane is not None and lane.credit > 0 and not lane.waiting and self.session is not None:
+            # Once per message: what queue() does, where nothing has to wait.
+            lane.credit -= size + OVERHEAD
+            self.session.send(_SEND, target, source, data)
+        else:
+            self.queue((_SEND, target, source, data), size + OVERHEAD, limited=True)
 
     async def deliver_value(
         self, target: int, message: Any, timeout: float | None, code: str | None = None
