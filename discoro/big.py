@@ -124,11 +124,22 @@ class BigMessages:
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._max_payload = network.limits.max_payload
         self._incoming: dict[Peer, list[_Incoming]] = {}
 
     def wants(self, value: Any) -> bool:
         """Whether a value should go beside the control connection, as far as a short look tells."""
-        return type(value) not in _PLAIN and size_hint(value) > self._network.limits.max_payload
+        kind = type(value)
+        if kind in _PLAIN:
+            return False
+        if (kind is dict or kind is tuple) and len(value) <= 8:
+            # Once per message, and nearly always a few small values.
+            for item in value.values() if kind is dict else value:
+                if type(item) not in _PLAIN:
+                    break
+            else:
+                return False
+        return size_hint(value) > self._max_payload
 
     # --- sending
 

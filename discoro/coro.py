@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import threading
 from collections.abc import Awaitable, Callable, Generator
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from discoro import registry
@@ -204,10 +204,14 @@ class RemoteCoro(Reference, Coro[T]):
 
     def send(self, message: Any) -> int:
         """See :meth:`Coro.send`."""
-        if threading.get_ident() == self.network.thread:
-            self.peer().send_value(self.number, message, self.code)
+        network = self._network or self.network
+        if get_ident() == network.scheduler.thread_id:
+            peer = self._peer
+            if peer is None or peer.ended is not None:
+                peer = self.peer()
+            peer.send_value(self.number, message, self.code)
         else:
-            self.network.send_from_thread(self, message)
+            network.send_from_thread(self, message)
         return 0
 
     async def deliver(self, message: Any, timeout: float | None = None) -> int:

@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 from discoro.big import BigMessages
@@ -31,6 +31,7 @@ from discoro.reachable import Reachable
 from discoro.reference import Reference
 from discoro.requests import Requests
 from discoro.scheduler import MonitorException
+from discoro.scheduler.waits import EAGER
 from discoro.status import PeerStatus
 from discoro.transport.addresses import Location, listen_hosts
 from discoro.transport.endpoint import Endpoint
@@ -128,8 +129,10 @@ class Network:
 
     def sender_number(self) -> int:
         """Number of the coroutine that is running, 0 where it is none of ours."""
-        task = asyncio.current_task(self.scheduler.loop)
-        return task.number if isinstance(task, LocalCoro) else 0
+        coro = self.scheduler.running
+        if coro is None or (EAGER and asyncio.current_task() is not cast(Any, coro)):
+            return 0
+        return coro._number or coro.number
 
     def _after_read(self) -> None:
         """A link has handed over what it read: run whom that woke, in the same turn."""
