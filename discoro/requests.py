@@ -68,7 +68,8 @@ class Requests:
             peer.post(Kind.REQUEST, 0, number, message.encode())
             return await future
         except asyncio.CancelledError:
-            if peer.ended is None and not future.done():
+            # A cancel of whoever waits cancels the future, too.
+            if peer.ended is None and (future.cancelled() or not future.done()):
                 peer.post(Kind.CANCEL, number, 0, b"")
             raise
         finally:
@@ -113,10 +114,15 @@ class Requests:
         if isinstance(answer, Message):
             peer.post(Kind.REPLY, number, ANSWER, answer.encode())
             return
-        self._work(peer, number, self._answer(peer, number, answer))
+        self._work(peer, number, answer, self._answer(peer, number, answer))
 
-    def _work(self, peer: Peer, number: int, work: Coroutine[Any, Any, None]) -> None:
+    def _work(
+        self, peer: Peer, number: int, answer: object, work: Coroutine[Any, Any, None]
+    ) -> None:
         task = asyncio.get_running_loop().create_task(work)
+        if isinstance(answer, Coroutine):
+            # For one that is cancelled before its first step.
+            task.add_done_callback(lambda _: answer.close())
         if number:
             self._tasks.setdefault(peer, {})[number] = task
             task.add_done_callback(lambda _: self._worked(peer, number))
@@ -136,7 +142,7 @@ class Requests:
         handler = self._handlers.get(type(message))
         answer = None if handler is None else handler(peer, message)
         if isinstance(answer, Awaitable):
-            self._work(peer, 0, self._carry_out(answer))
+            self._work(peer, 0, answer, self._carry_out(answer))
 
     def cancel_came(self, peer: Peer, number: int) -> None:
         """The other side does not want the answer any more."""
