@@ -22,7 +22,7 @@ from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.transport.errors import ProtocolError
 from discoro.transport.frames import KINDS, Kind
 from discoro.transport.lanes import InLane
-from discoro.values import decode_exception, encode_exception, loads
+from discoro.values import decode_exception, encode_exception, loads, loads_each
 
 if TYPE_CHECKING:
     from discoro.network import Network
@@ -47,20 +47,31 @@ def _no_such_coro() -> bytes:
     return encode_exception(NoSuchCoro())
 
 
+def _put_each(put: Callable[[Any], None], messages: list[Any]) -> None:
+    """Hand over messages one by one: to a channel."""
+    for message in messages:
+        put(message)
+
+
 class Taking:
     """One receiver here and what it has been granted to one peer.
 
     Attributes:
         lane: The grant.
         put: Hands one message, or mark, to the receiver.
+        put_all: The same for a list of messages.
         names: The code space in which its messages are decoded; None: the program's own.
     """
 
-    __slots__ = ("lane", "names", "put")
+    __slots__ = ("lane", "names", "put", "put_all")
 
-    def __init__(self, lane: InLane, put: Callable[[Any], None], names: Any) -> None:
+    def __init__(self, lane: InLane, receiver: Any, names: Any) -> None:
         self.lane = lane
-        self.put = put
+        self.put: Callable[[Any], None] = receiver.put
+        is_coro = isinstance(receiver, LocalCoro)
+        self.put_all: Callable[[list[Any]], None] = (
+            receiver.put_all if is_coro else partial(_put_each, receiver.put)
+        )
         self.names = names
 
 
@@ -127,17 +138,18 @@ class Inbound:
             return
         if taking.lane.left <= 0 and not self._prepaid:
             raise ProtocolError(f"messages for coroutine {target:x} without a grant")
-        put = taking.put
-        names = taking.names
-        size = 0
-        for data in payloads:
-            size += len(data) + OVERHEAD
+        count = len(payloads)
+        if count == 1:
+            data = payloads[0]
+            size = len(data) + OVERHEAD
             try:
-                message = loads(data, names)
+                taking.put(loads(data, taking.names))
             except Exception as error:
                 self.undecodable(peer, target, error)
-                continue
-            put(message)
+        else:
+            size = sum(map(len, payloads)) + count * OVERHEAD
+            failed = partial(self.undecodable, peer, target)
+            taking.put_all(loads_each(payloads, taking.names, failed))
         self.owe(peer, target, taking, size)
 
     def on_deliver(self, session: Session, target: int, source: int, payloads: Payloads) -> None:
@@ -199,7 +211,7 @@ class Inbound:
         network = self._network
         taking = peer.taking[target] = Taking(
             InLane(network.limits, network.budget, peer.announced),
-            receiver.put,
+            receiver,
             names_for(receiver),
         )
         holders = self._holders.get(target)

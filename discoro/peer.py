@@ -76,6 +76,10 @@ class Peer:
         self._count = 0
         self._last_run = 0
         self._max_payload = network.limits.max_payload
+        # Looked up once, for send_value().
+        self._wants = network.big.wants
+        self._sender = network.sender_number
+        self._send: Callable[[int, int, int, bytes], None] = self.post
 
     def __repr__(self) -> str:
         if self.ended is not None:
@@ -89,6 +93,7 @@ class Peer:
     def open(self, session: Session) -> None:
         """The session is there: send what has waited for it."""
         self.session = session
+        self._send = session.send
         self.name = session.peer.name
         self._last_run = session.peer.run_base
         early, self._early = self._early, []
@@ -185,10 +190,18 @@ class Peer:
         Raises:
             MailboxFull: If too much waits for it already.
         """
-        if self.network.big.wants(message):
+        if self._wants(message):
             self.network.big.send(self, target, message)
             return
-        self.send_bytes(target, dumps(message, "the message", code))
+        data = dumps(message, "the message", code)
+        size = len(data)
+        lane = self._lanes.get(target)
+        if lane is None or lane.credit <= 0 or lane.waiting or size > self._max_payload:
+            self.send_bytes(target, data)
+            return
+        # Once per message: what queue() does, where nothing has to wait. Who has a lane has a session.
+        lane.credit -= size + OVERHEAD
+        self._send(_SEND, target, self._sender(), data)
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that is pickled already."""
@@ -196,14 +209,8 @@ class Peer:
         if size > self._max_payload:
             self.network.big.send_pickled(self, target, data)
             return
-        source = self.network.sender_number()
-        lane = self._lanes.get(target)
-        if lane is not None and lane.credit > 0 and not lane.waiting and self.session is not None:
-            # Once per message: what queue() does, where nothing has to wait.
-            lane.credit -= size + OVERHEAD
-            self.session.send(_SEND, target, source, data)
-        else:
-            self.queue((_SEND, target, source, data), size + OVERHEAD, limited=True)
+        entry = (_SEND, target, self._sender(), data)
+        self.queue(entry, size + OVERHEAD, limited=True)
 
     async def deliver_value(
         self, target: int, message: Any, timeout: float | None, code: str | None = None

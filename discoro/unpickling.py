@@ -6,7 +6,7 @@ import io
 import pickle
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from discoro import loading
@@ -15,6 +15,7 @@ from discoro.privatenames import plain_text
 from discoro.scheduler.errors import DiscoroError
 
 _STACK_GLOBAL = 0x93
+_loads = pickle.loads
 
 
 class NameResolver(Protocol):
@@ -64,6 +65,27 @@ def loads(
         if isinstance(error, KeyboardInterrupt) and _may_be_ctrl_c():
             raise
         raise UndecodableValue(_reason(error)) from error
+
+
+def loads_each(
+    payloads: Sequence[bytes | memoryview],
+    names: NameResolver | None,
+    failed: Callable[[Exception], object],
+) -> list[Any]:
+    """Return the values of many messages; those that cannot be decoded are told to ``failed`` and left out."""
+    values = []
+    for data in payloads:
+        try:
+            if type(data) is bytes and 147 not in data:  # _STACK_GLOBAL, as a literal for speed
+                values.append(_loads(data))
+                continue
+        except Exception:
+            pass  # said below
+        try:
+            values.append(loads(data, names))
+        except Exception as error:
+            failed(error)
+    return values
 
 
 def _may_be_ctrl_c() -> bool:

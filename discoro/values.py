@@ -24,7 +24,7 @@ from typing import Any
 from discoro.codeerrors import UndecodableValue
 from discoro.dumping import dumps, dumps_carefully, names_program
 from discoro.excs import decode_exception, encode_exception
-from discoro.unpickling import NameResolver, loads
+from discoro.unpickling import NameResolver, loads, loads_each
 
 #: Buffers above this many bytes go out of band, where the caller asks for that.
 OUT_OF_BAND = 1 << 20
@@ -211,6 +211,7 @@ __all__ = [
     "dumps_parts",
     "encode_exception",
     "loads",
+    "loads_each",
     "loads_parts",
     "part_kinds",
     "size_hint",

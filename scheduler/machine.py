@@ -197,6 +197,16 @@ class Machine(asyncio.Future[T]):
         else:
             self._enqueue(item)
 
+    def put_all(self, messages: list[Any]) -> None:
+        """Hand over or queue messages, none of them a :class:`Mark`. Only in the loop's thread."""
+        left = iter(messages)
+        for message in left:
+            if self._queue:  # so nobody waits for a message
+                self._queue.append(message)
+                self._queue.extend(left)
+            else:
+                self.put(message)
+
     def _enqueue(self, message: Any) -> None:
         wait = self._wait
         if wait.__class__ is TimedReceive:
