@@ -337,16 +337,12 @@ class BigMessages:
             raise ControlError("a big message without a pickle")
         return _Incoming(kind, target, source, receipt, head), listed
 
-    def _arrived(
-        self, peer: Peer, incoming: _Incoming, waiting: asyncio.Future[list[Any]]
-    ) -> None:
+    def _arrived(self, peer: Peer, incoming: _Incoming, waiting: asyncio.Future[list[Any]]) -> None:
         """All bytes are there, or there is no hope for them."""
         if incoming in self._incoming.get(peer, ()):
             self._incoming[peer].remove(incoming)
         incoming.is_here = True
-        incoming.failed = (
-            asyncio.CancelledError() if waiting.cancelled() else waiting.exception()
-        )
+        incoming.failed = asyncio.CancelledError() if waiting.cancelled() else waiting.exception()
         if peer.ended is not None:
             return
         if incoming.kind not in _MESSAGES:

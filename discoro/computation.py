@@ -252,9 +252,7 @@ class Computation(Generic[P, T]):
         async with asyncio.timeout(self._timeout):
             return await self._run(peer, args, kwargs)
 
-    async def _run(
-        self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coro[T]:
+    async def _run(self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coro[T]:
         there, handle = self._ready_at(peer) or await self._find_ready(peer)
         network = there.network
         number = there.next_run()

@@ -91,7 +91,9 @@ class CannotListen(DiscoroError):
     def __init__(self, host: str, port: int, error: OSError) -> None:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
-            what = f"another program listens on port {port} already: choose another tcp_port, or none"
+            what = (
+                f"another program listens on port {port} already: choose another tcp_port, or none"
+            )
         else:
             what = f"cannot listen on {host} port {port}: {reason}"
         super().__init__(what)

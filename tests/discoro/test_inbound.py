@@ -191,7 +191,9 @@ def test_a_session_that_ends_leaves_nothing_behind(tmp_path: Path) -> None:
         found = await client.network.requests.ask(peer, Locate("coro", "discoro_server", False))
         assert isinstance(found, Located)
         waiting = [
-            asyncio.ensure_future(client.network.requests.ask(peer, Locate("coro", "nobody", True))),
+            asyncio.ensure_future(
+                client.network.requests.ask(peer, Locate("coro", "nobody", True))
+            ),
             asyncio.ensure_future(peer.deliver_value(found.number, "x", None)),
         ]
         await asyncio.sleep(0.05)

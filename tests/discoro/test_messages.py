@@ -17,7 +17,9 @@ from discoro.transport.limits import Limits
 KINDS = [
     value
     for value in vars(messages).values()
-    if isinstance(value, type) and issubclass(value, messages.Message) and dataclasses.is_dataclass(value)
+    if isinstance(value, type)
+    and issubclass(value, messages.Message)
+    and dataclasses.is_dataclass(value)
 ]
 VALUES: dict[type, Any] = {
     int: st.integers(0, 2**63 - 1),

@@ -101,9 +101,7 @@ def test_runs_leave_no_memory_behind(shared: World) -> None:
 
         async def many(count: int) -> None:
             for _ in range(count // 100):
-                runs = await asyncio.gather(
-                    *(add.run(server.location, 1000) for _ in range(100))
-                )
+                runs = await asyncio.gather(*(add.run(server.location, 1000) for _ in range(100)))
                 for run in runs:
                     await run
 

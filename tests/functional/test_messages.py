@@ -128,7 +128,7 @@ def test_a_receiver_that_never_receives_costs_its_senders_a_bounded_amount_and_n
         lively = await started(server, jobs.echo, coro)
         before = memory(server.process.pid)
         sent = 0
-        with pytest.raises(MailboxFull, match="64|67108864") as caught:
+        with pytest.raises(MailboxFull, match=r"64|67108864") as caught:
             while True:
                 silent.send((sent, bytes(100_000)))
                 sent += 1
@@ -431,9 +431,7 @@ def test_a_server_finds_what_the_client_registers(shared: World, server: ServerP
     shared.run(main)
 
 
-def test_a_name_is_gone_when_its_coroutine_has_ended(
-    shared: World, server: ServerProgram
-) -> None:
+def test_a_name_is_gone_when_its_coroutine_has_ended(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
         run = await started(server, jobs.register_when_told, coro)
         run.send("short-lived")

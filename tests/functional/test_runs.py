@@ -104,7 +104,7 @@ def test_a_function_of_setup_that_raises_is_setup_failed_and_leaves_nothing_set_
     async def main() -> None:
         async with shared.scheduler():
             computation = Computation(jobs.add, [jobs.set_up_badly])
-            with pytest.raises(SetupFailed, match="set_up_badly.*no good"):
+            with pytest.raises(SetupFailed, match=r"set_up_badly.*no good"):
                 await computation.setup(server.location, func=jobs.set_up_badly)
             assert await computation.ping(server.location) == -1
             with pytest.raises(ComputationClosed):
@@ -154,12 +154,12 @@ def test_after_close_run_raises_and_ping_gives_minus_1(
     async def main() -> None:
         async with shared.scheduler():
             computation = Computation(jobs.add)
-            with pytest.raises(ComputationClosed, match="not set up.*setup"):
+            with pytest.raises(ComputationClosed, match=r"not set up.*setup"):
                 await computation.run(server.location, 1)
             assert await computation.ping(server.location) == -1
             await computation.setup(server.location)
             await computation.close(server.location)
-            with pytest.raises(ComputationClosed, match="closed.*setup"):
+            with pytest.raises(ComputationClosed, match=r"closed.*setup"):
                 await computation.run(server.location, 1)
             with pytest.raises(ComputationClosed):
                 await computation.close(server.location)

@@ -238,9 +238,7 @@ discoro.run(main)
         folder.mkdir()
         (folder / "helper.py").write_text(f"NAME = 'helper of {mine}'\nCOUNT = 0\n")
         path = f"{folder}{os.pathsep}{own.environment['PYTHONPATH']}"
-        programs.append(
-            own.program(text, server.port, mine, own.folder / "go", PYTHONPATH=path)
-        )
+        programs.append(own.program(text, server.port, mine, own.folder / "go", PYTHONPATH=path))
     for program in programs:
         program.says("ready")
     (own.folder / "go").touch()
