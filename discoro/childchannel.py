@@ -5,6 +5,7 @@ Orders to the server::
     {...}                          the first line: its :class:`ServerSettings`
     {"order": "drain"}             take no new work, end when the running is done
     {"order": "terminate"}         end what still runs, then end
+    {"order": "snapshot", "most": 20}    tell what runs, and at most so many coroutines (:mod:`discoro.snapshot`)
 
 Reports to the parent::
 
@@ -12,6 +13,8 @@ Reports to the parent::
     {"report": "counts", "computations": 1, ...}        whenever they have changed, at most once a second
     {"report": "blocked", "seconds": .., "file": .., "line": .., "function": ..}, {"report": "answering"}
     {"report": "gone", "why": text}                     the peer given with --join is gone for good
+    {"report": "snapshot", "computations": [..], ..}    as ordered; with "busy": {"seconds": .., "file": .., ..} when the loop
+                                                        has not answered, and another thread had to look
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import asyncio
 import ctypes
 import fcntl
 import json
+import logging
 import os
+import queue
 import signal
 import socket
 import sys
@@ -35,8 +40,12 @@ from discoro.watchdog import Blocked
 PR_SET_PDEATHSIG = 1
 COUNTS_EVERY = 1.0
 """Seconds between two looks at the counts that ``status`` shows."""
+LOOP_ANSWERS = 0.25
+"""Seconds that the loop has to answer when the parent asks what runs; then the asking thread looks for itself."""
 ORPHAN_GRACE = 3.0
 """Seconds that an orphaned server gets to end in order, where the kernel does not end it."""
+
+log = logging.getLogger("discoro.node")
 
 
 def tie_to_parent(lifeline: socket.socket) -> None:
@@ -77,7 +86,14 @@ def close_in_forked_children(held: socket.socket) -> None:
 
 
 class Channel:
-    """The channel, in the server process. Reports may come from any thread."""
+    """The channel, in the server process. Reports may come from any thread.
+
+    Attributes:
+        drain: Set in the loop when the parent has ordered so.
+        terminate: The same.
+        snapshot: Gives what runs, and at most so many coroutines; None: nothing is told. Also called from another thread.
+        busy: Says where the loop's thread stands, which has not answered for at least so many seconds.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         connection.set_inheritable(False)
@@ -87,6 +103,8 @@ class Channel:
         self._rest = b""
         self.drain = asyncio.Event()
         self.terminate = asyncio.Event()
+        self.snapshot: Callable[[int], dict[str, Any]] | None = None
+        self.busy: Callable[[float], Blocked | None] | None = None
 
     def settings(self) -> ServerSettings:
         """Wait for the first line; called once, before there is a loop."""
@@ -103,7 +121,14 @@ class Channel:
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while (line := self._read_line()) is not None:
-            order = json.loads(line).get("order")
+            facts = json.loads(line)
+            order = facts.get("order")
+            try:
+                if order == "snapshot":
+                    self._tell_what_runs(loop, int(facts["most"]))
+                    continue
+            except RuntimeError:
+                return
             if not self._obey(loop, order):
                 return
         if not self._obey(loop, "terminate"):
@@ -120,6 +145,25 @@ class Channel:
         except RuntimeError:
             return False
         return True
+
+    def _tell_what_runs(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        """Report a snapshot, taken by the loop or, where that is blocked, by this thread; RuntimeError if it is closed."""
+        taken: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        loop.call_soon_threadsafe(lambda: taken.put(self._taken(most)))
+        try:
+            facts = taken.get(timeout=LOOP_ANSWERS)
+        except queue.Empty:
+            facts = self._taken(most)
+            blocked = self.busy(LOOP_ANSWERS) if self.busy is not None else None
+            facts["busy"] = None if blocked is None else blocked.facts
+        self.report("snapshot", **facts)
+
+    def _taken(self, most: int) -> dict[str, Any]:
+        try:
+            return {} if self.snapshot is None else self.snapshot(most)
+        except Exception:  # status is to say what it can; what we got wrong stands in the log
+            log.exception("the parent asked what runs here, and that could not be found out")
+            return {}
 
     def _read_line(self) -> bytes | None:
         """Wait for one line; None when the parent has ended."""
@@ -160,8 +204,7 @@ class Channel:
         if blocked is None:
             self.report("answering")
         else:
-            place = {"file": blocked.file, "line": blocked.line, "function": blocked.function}
-            self.report("blocked", seconds=blocked.seconds, **place)
+            self.report("blocked", **blocked.facts)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
-"""The Unix socket of a node's parent: what ``status`` and ``stop`` ask, and how they show it.
+"""The Unix socket of a node's parent: what ``status`` and ``stop`` ask.
 
-One line of JSON each way: ``{"ask": "status"}`` or ``{"ask": "stop"}``. After ``stop`` the connection stays open until the
+One line of JSON each way: ``{"ask": "status", "most": 20}`` or ``{"ask": "stop"}``. After ``stop`` the connection stays open until the
 node has ended. Whoever can open the socket is the user who started the node: the folder is closed to everybody else.
 """
 
@@ -11,16 +11,18 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from discoro.scheduler.errors import DiscoroError
 from discoro.statefolder import NodeRecord, StateFolder
-from discoro.transport.addresses import format_address
 
 ANSWER_TIMEOUT = 5.0
 LONGEST_STOP = 30.0
 MOST_BYTES = 4096
+MOST_COROUTINES = 20
+"""Coroutines of each server that are told of when nobody says how many."""
+MOST_ASKED = 10_000
 
 
 class NodeSilent(DiscoroError):
@@ -46,12 +48,15 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def start(
-        self, status: Callable[[], dict[str, Any]], stop: Callable[[], object], ended: asyncio.Event
+        self,
+        status: Callable[[int], Awaitable[dict[str, Any]]],
+        stop: Callable[[], object],
+        ended: asyncio.Event,
     ) -> None:
         """Answer from now on.
 
         Args:
-            status: Gives what ``status`` shows.
+            status: Gives what ``status`` shows, and at most so many coroutines of each server.
             stop: Ends the node.
             ended: Set when all of its servers have ended.
         """
@@ -59,15 +64,17 @@ class ControlServer:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT)
-                ask = json.loads(line).get("ask") if line else None
+                question = json.loads(line) if line else {}
+                ask = question.get("ask")
                 if ask == "status":
-                    writer.write(json.dumps(status()).encode() + b"\n")
+                    most = min(int(question.get("most", MOST_COROUTINES)), MOST_ASKED)
+                    writer.write(json.dumps(await status(most)).encode() + b"\n")
                 elif ask == "stop":
                     writer.write(b'{"stopping": true}\n')
                     stop()
                     await ended.wait()
                 await writer.drain()
-            except (OSError, ValueError, AttributeError, TimeoutError):
+            except (OSError, ValueError, TypeError, AttributeError, TimeoutError):
                 pass
             finally:
                 writer.close()
@@ -83,8 +90,16 @@ class ControlServer:
             self._server.close()
 
 
-def ask(folder: StateFolder, record: NodeRecord, what: str) -> dict[str, Any]:
+def ask(
+    folder: StateFolder, record: NodeRecord, what: str, most: int = MOST_COROUTINES
+) -> dict[str, Any]:
     """Ask a node's parent; for ``stop`` wait until the node has ended.
+
+    Args:
+        folder: The user's.
+        record: The node.
+        what: ``status`` or ``stop``.
+        most: Coroutines of each server that ``status`` gives at most.
 
     Raises:
         NodeSilent: If it does not answer.
@@ -94,7 +109,7 @@ def ask(folder: StateFolder, record: NodeRecord, what: str) -> dict[str, Any]:
         try:
             with folder.socket_address(record.id) as address:
                 connection.connect(address)
-            connection.sendall(json.dumps({"ask": what}).encode() + b"\n")
+            connection.sendall(json.dumps({"ask": what, "most": most}).encode() + b"\n")
             received = b""
             while not received.endswith(b"\n"):
                 data = connection.recv(65_536)
@@ -124,58 +139,3 @@ def _wait_for_end(pid: int) -> None:
         except OSError:
             return
         time.sleep(0.01)
-
-
-def status_text(nodes: list[dict[str, Any]]) -> str:
-    """Show the nodes of this machine as plain text."""
-    blocks = []
-    for node in nodes:
-        lines = [
-            f"node {node['name']}: {node['state']}, pid {node['pid']}, cluster {node['cluster']}, "
-            f"discoro {node['version']} on Python {node['python']}, up {duration(node['seconds'])}"
-        ]
-        rows: list[tuple[str, ...]] = [
-            ("server", "pid", "port", "computations", "coroutines", "clients", "state")
-        ]
-        rows += [_row(server) for server in node["servers"]]
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            lines.append("  " + "  ".join([*cells, row[6]]).rstrip())
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
-
-
-def _row(server: dict[str, Any]) -> tuple[str, ...]:
-    counts = server["counts"]
-    ports = sorted({port for _, port in server["addresses"]})
-    state = server["state"]
-    if server["stopped"]:
-        state = "stopped (SIGSTOP)"
-    elif server["blocked"]:
-        state = server["blocked"]
-    if server["restarts"]:
-        state += f"; {server['restarts']} restarts, the last: {server['last_end']}"
-    return (
-        server["name"],
-        str(server["pid"] or "-"),
-        ",".join(map(str, ports)) or "-",
-        *(str(counts.get(key, "-")) for key in ("computations", "coroutines", "peers")),
-        state,
-    )
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as people write it."""
-    whole = int(seconds)
-    days, hours, minutes = whole // 86_400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes else f"{whole} s"
-
-
-def addresses_text(addresses: list[tuple[str, int]]) -> str:
-    """Show addresses, one after the other."""
-    return ", ".join(format_address(host, port) for host, port in addresses)

@@ -315,8 +315,12 @@ class Parent:
 
     # --- status ----------------------------------------------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
-        """Return what ``status`` shows; it comes from the parent alone, so it works while servers compute."""
+    async def status(self, most: int) -> dict[str, Any]:
+        """Return what ``status`` shows, and at most ``most`` coroutines of each server.
+
+        Servers that compute are asked too: a thread of theirs answers. Of one that cannot, what is known is shown.
+        """
+        await asyncio.gather(*(server.look(most) for server in self.servers))
         now = asyncio.get_running_loop().time()
         return {
             "id": self.id,

@@ -112,6 +112,7 @@ async def _main(
     channel.listen(loop)
     watchdog = Watchdog(loop, channel.blocked)
     watchdog.start()
+    channel.busy = watchdog.busy
     try:
         await serve(settings, listeners, channel)
     finally:

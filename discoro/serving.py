@@ -10,12 +10,14 @@ import asyncio
 import logging
 import os
 import socket
+from functools import partial
 
 import discoro
 from discoro.childchannel import Channel
 from discoro.errors import AuthenticationFailed, DiscoroError, VersionMismatch
 from discoro.messages import Neighbours
 from discoro.nodesettings import ServerSettings
+from discoro.snapshot import snapshot
 from discoro.transport.addresses import Location, parse_address
 from discoro.transport.frames import Kind
 from discoro.transport.limits import Limits
@@ -65,10 +67,12 @@ async def serve_computations(
             tasks.append(asyncio.create_task(_join(scheduler, settings.join, channel)))
         if len(settings.siblings) > 1:
             _introduce(scheduler, settings)
+        channel.snapshot = partial(snapshot, scheduler)
         channel.report("ready", id=scheduler.location.id.hex() if scheduler.location.id else "")
         try:
             await _until_drained(scheduler, hosting, channel)
         finally:
+            channel.snapshot = None
             for task in tasks:
                 task.cancel()
 

@@ -21,6 +21,8 @@ from discoro.watchdog import Blocked
 READ = 65_536
 SAY_BLOCKED_AFTER = 5.0
 """Seconds of blocking that the terminal hears of; ``status`` shows it from the first second."""
+ANSWERS = 1.0
+"""Seconds that a server has to say what runs in it; then what is known from before is shown."""
 PAUSE = 0.05
 """While the terminal is full a server's pipe is looked at this often."""
 
@@ -72,6 +74,11 @@ class Supervised:
         self.death: Death | None = None  # how its last process ended
         self._blocked: Blocked | None = None
         self._blocked_at = 0.0  # loop time of the report
+        self._snapshot: dict[str, Any] = {}
+        self._snapshot_at = 0.0
+        self._asked: asyncio.Future[None] | None = (
+            None  # it has been asked what runs, and has not answered
+        )
         self._said_blocked: tuple[str, int] | None = None
         self._said_stopped = False
         self._program = program
@@ -170,10 +177,28 @@ class Supervised:
                 )
         elif kind == "answering":
             self._blocked = None
+        elif kind == "snapshot":
+            self._take_snapshot(facts)
         elif kind == "gone":
             self.gone = str(facts.get("why", ""))
             self.failed = bool(facts.get("failed"))
             self._changed(self)
+
+    def _take_snapshot(self, facts: dict[str, Any]) -> None:
+        assert self._loop is not None
+        self._snapshot, self._snapshot_at = facts, self._loop.time()
+        self.counts = facts.get("counts", self.counts)
+        busy = facts.get("busy")
+        if busy is not None:
+            self._blocked, self._blocked_at = Blocked(**busy), self._snapshot_at
+        elif self._blocked is not None:  # it is faster than the watchdog's next look
+            self._blocked = None
+        self._answered()
+
+    def _answered(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None and not asked.done():
+            asked.set_result(None)
 
     def _on_output(self, child: Child, number: int) -> None:
         assert self._loop is not None
@@ -236,6 +261,8 @@ class Supervised:
         child.close()
         self.child, self.death, self.counts, self.id = None, death, {}, ""
         self._blocked, self._said_stopped = None, False
+        self._snapshot = {}
+        self._answered()
         if self.state is State.DRAINING:
             if death.exit_code != 0:
                 self._say(f"process {child.pid} {death}")
@@ -282,8 +309,17 @@ class Supervised:
 
     # --- status ----------------------------------------------------------------------------------------------------
 
+    async def look(self, most: int) -> None:
+        """Ask what runs in it, at most ``most`` coroutines; returns when it has said so, or not in time."""
+        if self.child is None or self.child.stopped():
+            return
+        if self._asked is None:  # one that does not answer is not asked again and again
+            self._asked = asyncio.get_running_loop().create_future()
+            self.child.order(json.dumps({"order": "snapshot", "most": most}))
+        await asyncio.wait([self._asked], timeout=ANSWERS)
+
     def status(self, now: float) -> dict[str, Any]:
-        """Return what ``status`` shows of it."""
+        """Return what ``status`` shows of it; see :meth:`look`."""
         facts: dict[str, Any] = {
             "name": self.name,
             "pid": self.child.pid if self.child else None,
@@ -292,12 +328,19 @@ class Supervised:
             "restarts": self.restarts.count,
             "last_end": str(self.death) if self.death else None,
             "blocked": None,
+            "busy": None,
             "stopped": self.child.stopped() if self.child else False,
             "counts": self.counts,
+            "as_of": now - self._snapshot_at if self._snapshot else None,
+            "computations": self._snapshot.get("computations", []),
+            "coroutines": self._snapshot.get("coroutines", []),
+            "more_coroutines": self._snapshot.get("more_coroutines", 0),
+            "peers": self._snapshot.get("peers", []),
         }
         if self._blocked is not None:
             seconds = self._blocked.seconds + now - self._blocked_at
-            facts["blocked"] = str(replace(self._blocked, seconds=seconds))
+            blocked = replace(self._blocked, seconds=seconds)
+            facts["blocked"], facts["busy"] = str(blocked), blocked.facts
         return facts
 
 

@@ -13,9 +13,10 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import discoro
 from discoro.privatenames import plain_file
@@ -44,10 +45,16 @@ class Blocked:
     line: int
     function: str
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same as a dictionary."""
+        return asdict(self)
+
     def __str__(self) -> str:
         return f"blocked for {self.seconds:.0f} s at {self.file}:{self.line} in {self.function}"
 
 
+@cache
 def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
     own = [os.path.dirname(os.path.abspath(discoro.__file__))]
     own += [
@@ -56,6 +63,12 @@ def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
     paths = sysconfig.get_paths()
     library = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib") if key in paths]
     return tuple(path + os.sep for path in own), tuple(path + os.sep for path in library)
+
+
+def is_users(file: str) -> bool:
+    """Whether a source file belongs neither to us, nor to the standard library, nor to an installed package."""
+    own, library = _folders()
+    return not file.startswith((*own, *library, "<frozen"))
 
 
 def user_frame(innermost: FrameType) -> FrameType:
@@ -144,6 +157,11 @@ class Watchdog:
                 if blocked is not None:
                     reported = seconds
                     self._report(blocked)
+
+    def busy(self, least: float) -> Blocked | None:
+        """Say where the watched thread stands, which has not answered for at least so many seconds."""
+        asked = self._asked
+        return self.look(least if asked is None else max(least, time.monotonic() - asked))
 
     def look(self, seconds: float) -> Blocked | None:
         """Say where the watched thread stands now; None when it has ended."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from discoro.cli import _size, main, node_parser, node_settings
+from discoro.cli import main, node_settings
 from discoro.nodesettings import NodeSettings
+from discoro.parsers import _size, node_parser
 from discoro.statefolder import StateFolder
 
 EVERYTHING = """

@@ -8,66 +8,9 @@ from typing import Any
 
 import pytest
 
-from discoro.control import ControlServer, NodeSilent, ask, duration, status_text
+from discoro.control import ControlServer, NodeSilent, ask
 from discoro.statefolder import NodeRecord, StateFolder
 from tests.kit import run_async
-
-SERVER = {
-    "name": "bob-1",
-    "pid": 811,
-    "state": "running",
-    "addresses": [["0.0.0.0", 9700], ["::", 9700]],
-    "restarts": 0,
-    "last_end": None,
-    "blocked": None,
-    "stopped": False,
-    "counts": {"computations": 2, "coroutines": 14, "peers": 1},
-}
-NODE = {
-    "name": "bob",
-    "state": "running",
-    "pid": 810,
-    "cluster": "default",
-    "version": "0.1.0",
-    "python": "3.11.7",
-    "seconds": 3700.0,
-    "servers": [
-        SERVER,
-        {
-            **SERVER,
-            "name": "bob-2",
-            "pid": None,
-            "state": "waiting to restart",
-            "restarts": 2,
-            "last_end": "ended by SIGSEGV (signal 11)",
-            "counts": {},
-        },
-        {**SERVER, "name": "bob-3", "blocked": "blocked for 12 s at primes.py:12 in work"},
-        {**SERVER, "name": "bob-4", "stopped": True, "addresses": []},
-    ],
-}
-
-
-def test_status_is_a_table() -> None:
-    lines = status_text([NODE]).splitlines()
-    assert lines[0].startswith("node bob: running, pid 810, cluster default, discoro 0.1.0")
-    assert lines[0].endswith("up 1 h 1 min")
-    assert lines[2].split() == ["bob-1", "811", "9700", "2", "14", "1", "running"]
-    assert lines[3].split()[:6] == ["bob-2", "-", "9700", "-", "-", "-"]
-    assert lines[3].endswith("2 restarts, the last: ended by SIGSEGV (signal 11)")
-    assert lines[4].endswith("blocked for 12 s at primes.py:12 in work")
-    assert lines[5].split()[2] == "-" and lines[5].endswith("stopped (SIGSTOP)")
-    assert lines[1].index("state") == lines[2].index("running") == lines[5].index("stopped")
-    assert status_text([]) == ""
-    assert status_text([NODE, NODE]).count("node bob") == 2
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (7260, "2 h 1 min"), (180_000, "2 d 2 h")],
-)
-def test_lengths_of_time_are_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 @pytest.fixture
@@ -79,13 +22,19 @@ def record(pid: int = 2**22 + 1) -> NodeRecord:
     return NodeRecord("a1", "bob", "default", 51350, pid)
 
 
+async def told(most: int) -> dict[str, Any]:
+    """What a node would tell."""
+    return {"most": most}
+
+
 def test_status_and_stop_are_answered(folder: StateFolder) -> None:
     async def main() -> dict[str, Any]:
         stopped = []
         ended = asyncio.Event()
         control = ControlServer(folder, "a1")
-        await control.start(lambda: {"fact": 1}, lambda: stopped.append(1), ended)
+        await control.start(told, lambda: stopped.append(1), ended)
         answer = await asyncio.to_thread(ask, folder, record(), "status")
+        assert await asyncio.to_thread(ask, folder, record(), "status", 7) == {"most": 7}
         stopping = asyncio.create_task(asyncio.to_thread(ask, folder, record(), "stop"))
         while not stopped:
             await asyncio.sleep(0.001)
@@ -95,18 +44,27 @@ def test_status_and_stop_are_answered(folder: StateFolder) -> None:
         control.close()
         return answer
 
-    assert run_async(main) == {"fact": 1}
+    assert run_async(main) == {"most": 20}
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\n", b"no json\n", b"[]\n", b'{"ask": "other"}\n', b"x" * 9000]
+    "data",
+    [
+        b"",
+        b"\n",
+        b"no json\n",
+        b"[]\n",
+        b'{"ask": "other"}\n',
+        b'{"ask": "status", "most": []}\n',
+        b"x" * 9000,
+    ],
 )
 def test_strange_questions_are_not_answered_and_do_no_harm(
     folder: StateFolder, data: bytes
 ) -> None:
     async def main() -> None:
         control = ControlServer(folder, "a1")
-        await control.start(lambda: {"fact": 1}, lambda: None, asyncio.Event())
+        await control.start(told, lambda: None, asyncio.Event())
         reader, writer = await asyncio.open_unix_connection(
             os.path.join(folder.nodes_path, "a1.sock")
         )
@@ -118,7 +76,7 @@ def test_strange_questions_are_not_answered_and_do_no_harm(
             pass
         writer.close()
         answer = await asyncio.to_thread(ask, folder, record(), "status")
-        assert answer == {"fact": 1}
+        assert answer == {"most": 20}
         control.close()
 
     run_async(main)

@@ -342,13 +342,30 @@ def test_the_death_of_the_parent_ends_servers_and_what_they_have_started(
     assert os.listdir(tmp_path / "discoro/nodes") == []
 
 
+def test_nodes_of_one_name_are_stopped_by_their_pid_and_all_at_once(
+    start: Start, tmp_path: Path
+) -> None:
+    first, second, third = (start("-c", "1", "-n", "bob").ready() for _ in range(3))
+    done = run(tmp_path, "stop", "bob")
+    assert done.returncode == 1 and "3 nodes of that name" in done.stderr
+    assert f"(pid {second.process.pid})" in done.stderr and "--all" in done.stderr
+    assert run(tmp_path, "stop", "bob", "--all").returncode == 2
+    assert run(tmp_path, "stop", str(first.process.pid)).returncode == 0
+    assert first.ends(1.0) == 0
+    done = run(tmp_path, "stop", "--all")
+    assert done.returncode == 0 and done.stdout.count("node bob has ended") == 2
+    assert second.ends(1.0) == third.ends(1.0) == 0
+
+
 def test_stop_ends_the_only_node_and_asks_which_of_several(start: Start, tmp_path: Path) -> None:
     assert run(tmp_path, "stop").returncode == 3
     bob = start("-c", "1", "-n", "bob").ready()
     eve = start("-c", "1", "-n", "eve").ready()
     done = run(tmp_path, "stop")
     assert done.returncode == 1 and "bob" in done.stderr and "eve" in done.stderr
-    assert run(tmp_path, "stop", "carol").returncode == 3
+    done = run(tmp_path, "stop", "carol")
+    assert done.returncode == 3 and f"There are: bob (pid {bob.process.pid})" in done.stderr
+    assert run(tmp_path, "completion", "nodes").stdout.split() == ["bob", "eve"]
     done = run(tmp_path, "stop", "bob")
     assert done.returncode == 0 and "node bob has ended" in done.stdout
     assert bob.ends(1.0) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -354,3 +355,60 @@ return "asked"
     assert "ended with exit code 1; restarting" in node.text
     node.process.terminate()
     assert node.ends() == 0
+
+
+def shown(node: NodeProcess, *options: str) -> str:
+    """Run ``status`` for real and return its text."""
+    done = subprocess.run(
+        [*REAL, "status", *options], env=node.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done
+    if not options:  # what is said below a server's row is to be copied, and stays whole
+        rows = [line for line in done.stdout.splitlines() if not line.startswith(" " * 6)]
+        assert max(map(len, rows)) <= 80, done.stdout
+    return done.stdout
+
+
+def test_status_tells_of_computations_coroutines_and_clients_while_a_server_computes(
+    start: Start,
+) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    body = (
+        FIND.format(name="bob-1")
+        + """
+waiting, computing = discoro.Computation(work), discoro.Computation(busy)
+yield waiting.setup(peer)
+yield computing.setup(peer)
+first = yield waiting.run(peer, 1000.0)
+first.send("a message")
+yield first.deliver("another one")
+print(scheduler.name, flush=True)
+yield computing.run(peer, 1000)
+"""
+    )
+    running = program(node, body)
+    assert running.stdout is not None
+    try:
+        name = running.stdout.readline().strip()
+        until(lambda: node.server()["busy"], "busy")
+        rows = [line.split() for line in shown(node).splitlines()]
+        tables = [row[:3] + row[-2:] for row in rows]
+        assert ["work", name, "1", "1", "ready"] in tables
+        assert ["busy", name, "1", "1", "ready"] in tables
+        assert any(row[:2] == [name, "program"] and row[-2:] == ["connected:", "1"] for row in rows)
+        (facts,) = json.loads(shown(node, "--json"))
+        (server,) = facts["servers"]
+        assert server["as_of"] < 5.0 and server["busy"]["function"] == "busy"
+        found = {one["name"]: one for one in server["coroutines"]}
+        assert found["busy"]["waits_in"] == "running"
+        one = found["work"]
+        assert (one["waits_in"], one["mailbox"], one["function"]) == ("sleep", 2, "work")
+        assert one["file"].endswith(".py") and one["line"] > 1
+        assert one["client"] == name and one["computation"] == "work"
+    finally:
+        running.kill()
+        running.communicate()
+        for _ in range(2):
+            node.process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+    assert node.ends() == 130
