@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from discoro.compat.coros import Family
+from discoro.compat.inloop import in_loop
 from discoro.compat.start import home, received
 from discoro.coro import Coro
 from discoro.errors import DiscoroError
@@ -327,9 +328,6 @@ class Facade(metaclass=OneOfAKind):
     def join(self, show_running: bool = False, timeout: float | None = None) -> bool:
         """Wait until every coroutine that is no daemon has ended; False at the timeout. From an ordinary thread."""
         native = self._native
-        if show_running:
-            for coro in native.waited_for():
-                print(f"waiting for {coro!r}")
         done = threading.Event()
 
         async def wait() -> None:
@@ -339,7 +337,11 @@ class Facade(metaclass=OneOfAKind):
 
         if not native.is_open:
             return True
-        native.refuse_blocking("join") if native.thread_id == threading.get_ident() else None
+        if native.thread_id == threading.get_ident():
+            native.refuse_blocking("join")
+        if show_running:
+            for coro in in_loop(native, native.waited_for):
+                print(f"waiting for {coro!r}")
         waiting = asyncio.run_coroutine_threadsafe(wait(), native.loop)
         if done.wait(timeout):
             return True
