@@ -75,6 +75,8 @@ class Arrival(asyncio.BufferedProtocol):
         self._handshake: Handshake | None = None
         self._early = b""
         self._failed = False
+        # The first frame has been handed over; its answer may take a moment.
+        self._framed = False
         self._data = bytearray(FIRST_FRAME)
         self._filled = 0
 
@@ -110,6 +112,8 @@ class Arrival(asyncio.BufferedProtocol):
                     self.fail(ProtocolError("the peer sends ahead of the handshake"))
             else:
                 self._shake(data)
+        elif self._framed:
+            self.fail(ProtocolError("the peer goes on before its first frame is answered"))
         else:
             self._filled += nbytes
             self._first_frame()
@@ -150,6 +154,8 @@ class Arrival(asyncio.BufferedProtocol):
             return
         frame = Frame(FrameType(kind), number, ack, bytes(self._data[HEADER.size : stop]))
         self._early = bytes(self._data[stop : self._filled])
+        self._framed = True
+        self._filled = 0
         try:
             self._frame(self, frame)
         except TransportError as exc:

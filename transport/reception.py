@@ -154,12 +154,26 @@ class Reception:
         """See one connection through to its session, within the time that a stranger has."""
         endpoint, throttle = self._endpoint, self._throttle
         host = source[0]
-        proved = False
+        proved = admitted = False
+        deadline = endpoint.time() + self._limits.handshake_timeout
         self._raw.add(raw)
+
+        def admit() -> float | None:
+            nonlocal admitted
+            wait = throttle.admit(host, endpoint.time())
+            admitted = wait is None
+            return wait
+
+        def decided() -> None:
+            nonlocal admitted
+            if admitted:
+                admitted = False
+                throttle.decided(host)
 
         def accepted(arrival: Arrival) -> None:
             nonlocal proved
             proved = True
+            decided()
             throttle.disconnected(host)
             throttle.succeeded(host)
 
@@ -171,7 +185,7 @@ class Reception:
 
         arrival = Arrival(accepted, frame)
         try:
-            async with asyncio.timeout(self._limits.handshake_timeout):
+            async with asyncio.timeout_at(deadline):
                 await endpoint.network.secure_accepted(raw, arrival)
                 handshake = ServerHandshake(
                     endpoint.credentials.secret.prs,
@@ -181,7 +195,7 @@ class Reception:
                     endpoint.time(),
                     self._limits,
                     who=f"{host}:{source[1]}",
-                    admit=lambda: throttle.admit(host, endpoint.time()),
+                    admit=admit,
                 )
                 arrival.begin(handshake)
                 await asyncio.shield(arrival.done)
@@ -193,10 +207,16 @@ class Reception:
             logger.debug("! connection from %s failed: %s", host, exc)
         finally:
             self._raw.discard(raw)
-            if not proved:
-                throttle.disconnected(host)
-            if not arrival.done.done() and arrival.transport is not None:
-                arrival.transport.abort()
+            decided()
+            try:
+                if not arrival.done.done() and arrival.transport is not None:
+                    arrival.transport.abort()
+                elif not proved and not endpoint.closing:
+                    # A stranger who was refused and does not close holds his place as long as the descriptor.
+                    await arrival.leave(max(0.0, deadline - endpoint.time()))
+            finally:
+                if not proved:
+                    throttle.disconnected(host)
 
     def _reset(self, arrival: Arrival, reset: Reset) -> None:
         """Refuse what a proved peer asked for."""
@@ -266,6 +286,10 @@ class Reception:
             self._open_again(arrival, known, epoch)
             return
         if known is not None and known.id == wish.instead:
+            if known.state is State.UP:
+                # Who has given it up has no link either: that is seen in a moment. Or it is not who it says.
+                self._reset(arrival, Reset(ResetCode.BUSY, retry_in=self._limits.dial_first))
+                return
             endpoint.lose(known, SessionLost("the peer has given it up"))
             known = None
         if known is not None:

@@ -21,6 +21,7 @@ _FULL_WAIT = (
     1.0  # seconds after which a refused connection may find a free place; one lasts 5 s at most
 )
 _COMPLAIN_EVERY = 60.0
+_DECIDED_SOON = 0.1  # seconds; a handshake under way takes ten milliseconds
 
 
 class Bucket:
@@ -52,6 +53,11 @@ class Bucket:
         self._fill(now)
         self._level = max(self._level - 1.0, -self._capacity)
 
+    def level(self, now: float) -> float:
+        """Return how many tokens there are; below zero when it is overdrawn."""
+        self._fill(now)
+        return self._level
+
     def full(self, now: float) -> bool:
         """Return True if forgetting this bucket would change nothing."""
         self._fill(now)
@@ -78,7 +84,7 @@ class Throttle:
     """Limits guesses and connections before authentication, for one process.
 
     The order of calls for one connection: :meth:`connected`, :meth:`admit`, then :meth:`failed` or
-    :meth:`succeeded`, and :meth:`disconnected` exactly once for each :meth:`connected` that gave None, as soon as
+    :meth:`succeeded`, :meth:`decided` if it was admitted, and :meth:`disconnected` exactly once for each :meth:`connected` that gave None, as soon as
     the connection has proved itself or is gone. ``source`` is always the address as the socket gives it.
     """
 
@@ -93,6 +99,9 @@ class Throttle:
         # Connections that have not proved themselves, per source; no zeros.
         self._open: dict[str, int] = {}
         self._open_total = 0
+        # Handshakes admitted and not decided, per source; no zeros. Each of them may turn out to be a guess.
+        self._trying: dict[str, int] = {}
+        self._trying_total = 0
 
     def connected(self, source: str, now: float) -> float | None:
         """Count a new connection. Returns None, or seconds to wait; then it is not counted and must go."""
@@ -120,7 +129,10 @@ class Throttle:
             self._open[key] = here - 1
 
     def admit(self, source: str, now: float) -> float | None:
-        """Return None if a handshake may be worked on, else the seconds that its client has to wait."""
+        """Return None if a handshake may be worked on, else the seconds that its client has to wait.
+
+        After None, :meth:`decided` follows, whatever becomes of the handshake.
+        """
         key = _key(source)
         waits = []
         failures = self._failures.get(key)
@@ -128,7 +140,26 @@ class Throttle:
             waits.append(failures.bucket.wait(now))
         if key not in self._proved:
             waits.append(self._total.wait(now))
-        return max((wait for wait in waits if wait is not None), default=None)
+        longest = max((wait for wait in waits if wait is not None), default=None)
+        trying = self._trying.get(key, 0)
+        if longest is None and key not in self._proved:
+            # Guesses made side by side must not all find the same token.
+            free = self._limits.free_failures if failures is None else failures.bucket.level(now)
+            if trying + 1 > free or self._trying_total + 1 > self._total.level(now):
+                return _DECIDED_SOON
+        if longest is None:
+            self._trying[key] = trying + 1
+            self._trying_total += 1
+        return longest
+
+    def decided(self, source: str) -> None:
+        """An admitted handshake has succeeded, failed (:meth:`failed` comes first then), or was given up."""
+        key = _key(source)
+        self._trying_total -= 1
+        if self._trying[key] == 1:
+            del self._trying[key]
+        else:
+            self._trying[key] -= 1
 
     def failed(self, source: str, now: float) -> int:
         """Count a wrong secret.

@@ -74,8 +74,8 @@ def computation_of(member: Member, function: Callable[..., Any]) -> int:
     bundle = collect(function, [])
     data = bundle.encode()
     offer = Offer(bundle.id, "by hand", bundle.python, bundle.digest, len(data), [], True, data)
-    assert isinstance(decode(member.request(offer.encode(), 2).payload), Wanted)
-    ready = decode(member.request(Setup(bundle.id, None).encode(), 3).payload)
+    assert isinstance(decode(member.request(offer.encode()).payload), Wanted)
+    ready = decode(member.request(Setup(bundle.id, None).encode()).payload)
     assert isinstance(ready, Ready)
     return ready.handle
 
@@ -177,7 +177,7 @@ def test_a_run_number_outside_the_own_range_starts_nothing(
             assert word.kind == Kind.OUTCOME and word.source == 3, (number, word)
             assert "number" in str(decode_exception(word.payload))
         again = LocateMessage("coro", "discoro_server", False).encode()
-        reply = decode(member.request(again, 9).payload)
+        reply = decode(member.request(again).payload)
         assert isinstance(reply, Located) and reply.number == hosting
 
 

@@ -23,6 +23,7 @@ def attempt(throttle: Throttle, source: str, now: float) -> bool:
     if throttle.admit(source, now) is not None:
         return False
     throttle.failed(source, now)
+    throttle.decided(source)
     return True
 
 
@@ -70,7 +71,9 @@ def test_told_to_wait_is_told_right() -> None:
 def test_asking_costs_nothing() -> None:
     throttle = Throttle()
 
-    assert all(throttle.admit("10.0.0.1", 0.0) is None for _ in range(1_000))
+    for _ in range(1_000):
+        assert throttle.admit("10.0.0.1", 0.0) is None
+        throttle.decided("10.0.0.1")
 
 
 def test_a_source_that_has_proved_itself_is_not_held_up_by_the_failures_of_others() -> None:
@@ -219,9 +222,15 @@ def test_a_clock_that_stands_still_or_goes_back_gives_no_tokens() -> None:
 def shake(throttle: Throttle, source: str, prs: bytes, now: float) -> ClientHandshake:
     """One handshake with a server that uses the throttle as the endpoint does."""
     client = ClientHandshake(prs, b"f" * 32, "default", os.urandom, now)
+    waits: list[float | None] = []
+
+    def admit() -> float | None:
+        waits.append(throttle.admit(source, now))
+        return waits[-1]
+
     server = ServerHandshake(
         *(b"p" * 32, b"f" * 32, "default", os.urandom, now),
-        admit=lambda: throttle.admit(source, now),
+        admit=admit,
     )
     if throttle.connected(source, now) is not None:
         server.refuse_busy(1.0)
@@ -234,6 +243,8 @@ def shake(throttle: Throttle, source: str, prs: bytes, now: float) -> ClientHand
         throttle.succeeded(source)
     elif isinstance(server.failed, AuthenticationFailed):
         throttle.failed(source, now)
+    if waits == [None]:
+        throttle.decided(source)
     throttle.disconnected(source)
     return client
 
@@ -266,3 +277,26 @@ def test_who_waits_as_told_gets_in_once_the_guessing_is_over() -> None:
     assert isinstance(client.failed, Busy)
 
     assert shake(throttle, "10.9.9.9", b"p" * 32, client.failed.retry_in).done is not None
+
+
+def test_guesses_made_side_by_side_do_not_all_find_the_same_token() -> None:
+    """Each waits with its confirmation until all have been admitted."""
+    throttle = Throttle()
+
+    assert [throttle.admit("10.0.0.1", 0.0) is None for _ in range(8)] == [True] * 5 + [False] * 3
+    for _ in range(5):
+        throttle.failed("10.0.0.1", 0.0)
+        throttle.decided("10.0.0.1")
+    assert throttle.admit("10.0.0.1", 0.0) == pytest.approx(1.0)
+    # Over many sources: twenty, and no more before some are decided.
+    admitted = [throttle.admit(host(n), 0.0) is None for n in range(60)]
+    assert sum(admitted) == 15
+    throttle.decided(host(0))
+    assert throttle.admit(host(100), 0.0) is None
+
+
+def test_who_has_proved_itself_makes_as_many_connections_at_once_as_it_likes() -> None:
+    throttle = Throttle()
+    throttle.succeeded("10.0.0.1")
+
+    assert all(throttle.admit("10.0.0.1", 0.0) is None for _ in range(100))

@@ -1,0 +1,80 @@
+"""What the fault tests ship."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+
+async def echo(client: Any, coro: Any = None) -> None:
+    """Send back whatever comes, until None comes."""
+    while (message := await coro.receive()) is not None:
+        client.send(message)
+
+
+async def block(seconds: float) -> str:
+    """Stand still, and the whole process with it."""
+    time.sleep(seconds)
+    return "blocked"
+
+
+async def sleepy(seconds: float, value: Any) -> Any:
+    await asyncio.sleep(seconds)
+    return value
+
+
+async def hang(coro: Any = None) -> None:
+    await coro.suspend()
+
+
+async def die(number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
+    await asyncio.sleep(60)
+
+
+async def own_pid() -> int:
+    return os.getpid()
+
+
+async def deaf(seconds: float = 3600.0) -> None:
+    """Never receive."""
+    await asyncio.sleep(seconds)
+
+
+async def big(size: int) -> bytes:
+    return bytes(size)
+
+
+async def flood(client: Any, count: int, size: int) -> str:
+    """Send as fast as it goes, never waiting for anything."""
+    from discoro.errors import MailboxFull
+
+    try:
+        for _ in range(count):
+            client.send(bytes(size))
+    except MailboxFull:
+        return "full"
+    return "sent"
+
+
+async def deliver_to(peer: Any, count: int, size: int, coro: Any = None) -> int:
+    """Deliver to another one; receive nothing."""
+    done = 0
+    for _ in range(count):
+        done += await peer.deliver(bytes(size), timeout=0.5)
+    return done
+
+
+async def meet(coro: Any = None) -> int:
+    """Get a peer, and deliver to it while it delivers to us; nobody receives until both have given up."""
+    peer, count, size = await coro.receive()
+    done = 0
+    for _ in range(count):
+        done += await peer.deliver(bytes(size), timeout=1.0)
+    got = 0
+    while await coro.receive(timeout=2.0) is not None:
+        got += 1
+    return done - got if peer is None else done * 1_000_000 + got
