@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import msgpack
@@ -41,6 +42,12 @@ from discoro.transport.tls import client_context
 LIMITS = Limits()
 
 
+@cache
+def stretched(secret: str) -> bytes:
+    """What a secret stands for; made once, it takes 60 ms."""
+    return Secret(secret).prs
+
+
 def tls_to(port: int, source: str | None = None, context: ssl.SSLContext | None = None) -> Any:
     """A TLS connection to a local port, from one of the many addresses of this machine."""
     raw = socket.create_connection(
@@ -63,8 +70,9 @@ def shake(
     sock: Any, secret: str, cluster: str = "default", seen: bytes | None = None
 ) -> ClientHandshake:
     """Run the client's handshake to its end, good or bad; ``seen`` is what the certificate's hash is said to be."""
-    prs = Secret(secret).prs
-    hand = ClientHandshake(prs, seen or fingerprint(sock), cluster, os.urandom, 0.0, LIMITS)
+    hand = ClientHandshake(
+        stretched(secret), seen or fingerprint(sock), cluster, os.urandom, 0.0, LIMITS
+    )
     while hand.done is None and hand.failed is None:
         sock.sendall(hand.data_to_send())
         data = sock.recv(4096)
@@ -102,7 +110,11 @@ class Member:
         self._buffer = b""
         self._reader: threading.Thread | None = None
         self.over = threading.Event()
-        self.prove()
+        try:
+            self.prove()
+        except BaseException:
+            self.hang_up()
+            raise
 
     # --- connections
 
@@ -200,6 +212,8 @@ class Member:
 
     def hang_up(self) -> None:
         """Drop the connection."""
+        if self.sock is None:
+            return
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:

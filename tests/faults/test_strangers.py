@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import os
 import random
 import socket
@@ -24,9 +22,8 @@ from discoro.transport.errors import AuthenticationFailed, Busy, TransportError
 from discoro.transport.frames import FrameType
 from discoro.transport.handshake import ClientHandshake
 from discoro.transport.limits import MIB
-from discoro.transport.secret import Secret
 from discoro.transport.tls import Certificate, client_context
-from tests.faults.byhand import LIMITS, Member, fingerprint, shake, tls_to
+from tests.faults.byhand import LIMITS, Member, fingerprint, shake, stretched, tls_to
 from tests.kit import run_async
 from tests.processes import ServerProgram, World, memory, until
 
@@ -80,13 +77,17 @@ def strings(chance: random.Random, hello: bytes) -> bytes:
     if kind == 4:
         return hello[:4] + bytes(80)
     return chance.choice(
-        [b"GET / HTTP/1.1\r\n\r\n", b"\x80\x05cos\nsystem\n.", b"\x01\x00\xff\xff", b"SSH-2.0-x\r\n"]
+        [
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x80\x05cos\nsystem\n.",
+            b"\x01\x00\xff\xff",
+            b"SSH-2.0-x\r\n",
+        ]
     )
 
 
 def hello_for(sock: ssl.SSLSocket) -> bytes:
-    prs = Secret(WRONG).prs
-    hand = ClientHandshake(prs, fingerprint(sock), "default", os.urandom, 0.0, LIMITS)
+    hand = ClientHandshake(stretched(WRONG), fingerprint(sock), "default", os.urandom, 0.0, LIMITS)
     return hand.data_to_send()
 
 
@@ -176,14 +177,15 @@ def test_wrong_secrets_are_answered_at_a_rate_and_good_ones_get_in_beside(
 def test_guesses_made_side_by_side_are_not_all_answered(own: World) -> None:
     """All say hello, and wait with their confirmation until everybody has been let in."""
     server = own.server()
-    server.port
+    assert server.port
     barrier = threading.Barrier(16)
 
     def one(_: int) -> type[TransportError] | None:
         with tls_to(server.port) as sock:
             sock.settimeout(10)
-            prs = Secret(WRONG).prs
-            hand = ClientHandshake(prs, fingerprint(sock), "default", os.urandom, 0.0, LIMITS)
+            hand = ClientHandshake(
+                stretched(WRONG), fingerprint(sock), "default", os.urandom, 0.0, LIMITS
+            )
             sock.sendall(hand.data_to_send())
             hand.receive_data(sock.recv(4096))
             barrier.wait(10)
@@ -197,7 +199,14 @@ def test_guesses_made_side_by_side_are_not_all_answered(own: World) -> None:
     assert ends.count(AuthenticationFailed) == 5 and ends.count(Busy) == 11
 
 
-STAGES = ["nothing", "half of TLS", "TLS alone", "half a hello", "a byte now and then", "no confirmation"]
+STAGES = [
+    "nothing",
+    "half of TLS",
+    "TLS alone",
+    "half a hello",
+    "a byte now and then",
+    "no confirmation",
+]
 
 
 def linger(port: int, stage: str) -> float:
@@ -305,7 +314,10 @@ class Relay:
 
     def _relay(self, raw: socket.socket) -> None:
         try:
-            with self._context.wrap_socket(raw, server_side=True) as here, tls_to(self._there) as there:
+            with (
+                self._context.wrap_socket(raw, server_side=True) as here,
+                tls_to(self._there) as there,
+            ):
                 here.settimeout(3)
                 there.settimeout(3)
                 for _ in range(3):
@@ -342,8 +354,9 @@ def test_a_recorded_handshake_opens_nothing(shared: World, server: ServerProgram
     """Frames 1 and 3 of somebody who got in, said again."""
     said: list[bytes] = []
     with tls_to(server.port) as sock:
-        prs = Secret(shared.secret).prs
-        hand = ClientHandshake(prs, fingerprint(sock), "default", os.urandom, 0.0, LIMITS)
+        hand = ClientHandshake(
+            stretched(shared.secret), fingerprint(sock), "default", os.urandom, 0.0, LIMITS
+        )
         while hand.done is None:
             said.append(hand.data_to_send())
             sock.sendall(said[-1])
@@ -369,7 +382,9 @@ def test_a_server_that_says_everything_back_is_refused(own: World) -> None:
                 sock.settimeout(5)
                 try:
                     while data := sock.recv(4096):
-                        sock.sendall(bytes([2]) + data[1:] if data[0] == 1 else bytes([4]) + data[1:])
+                        sock.sendall(
+                            bytes([2]) + data[1:] if data[0] == 1 else bytes([4]) + data[1:]
+                        )
                 except OSError:
                     pass
 
@@ -415,6 +430,3 @@ def test_tls_before_1_3_is_refused_by_both_sides(own: World) -> None:
 
     run_async(main)
     thread.join(5)
-
-
-assert asyncio and hashlib
