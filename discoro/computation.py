@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from discoro.collecting import collect
-from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.coro import Coro, LocalCoro, RemoteCoro, Word
 from discoro.errors import ComputationClosed, DiscoroError, PeerLost
 from discoro.files import send_blob
 from discoro.messages import (
@@ -236,8 +236,10 @@ class Computation(Generic[P, T]):
 
     # --- run
 
-    async def run(self, peer: Where, /, *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
-        """Start a coroutine of the computation at a server; gives a reference to it.
+    def run(
+        self, peer: Where, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Coro[T]]:
+        """Await: start a coroutine of the computation at a server; gives a reference to it.
 
         Cancelling the wait cancels the start.
 
@@ -248,8 +250,13 @@ class Computation(Generic[P, T]):
             PeerLost: If the server is gone; the coroutine may have run.
         """
         if self._timeout is None:
-            return await self._run(peer, args, kwargs)
-        async with asyncio.timeout(self._timeout):
+            return self._run(peer, args, kwargs)
+        return self._run_within(self._timeout, peer, args, kwargs)
+
+    async def _run_within(
+        self, timeout: float, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coro[T]:
+        async with asyncio.timeout(timeout):
             return await self._run(peer, args, kwargs)
 
     async def _run(self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coro[T]:
@@ -258,7 +265,8 @@ class Computation(Generic[P, T]):
         number = there.next_run()
         run: RemoteCoro[T] = RemoteCoro(network, there.process, number, self._name, there.hint)
         run.code = self._bundle.key if self._bundle is not None else None
-        if network.big.wants((args, kwargs)):
+        wants = network.big.wants
+        if wants(args) or (kwargs and wants(kwargs)):
             there.runs[number] = run
             try:
                 network.big.post_run(there, handle << 1 | self._detach, number, (args, kwargs))
@@ -270,7 +278,7 @@ class Computation(Generic[P, T]):
             data = dumps(arguments, self._name, run.code)
             there.start(handle, self._detach, data, run)
         try:
-            await run.wait_started()
+            await Word(run)
         except asyncio.CancelledError:
             there.terminate(number)
             run.heard = True
@@ -285,6 +293,8 @@ class Computation(Generic[P, T]):
     def _ready_at(self, where: Where) -> tuple[Peer, int] | None:
         """The peer and handle for ``where``, without waiting, where that is possible."""
         process = where.process if isinstance(where, RemoteCoro) else getattr(where, "id", None)
+        if process is None and isinstance(where, Location):
+            process = self._network().reached(where)
         known = self._at.get(process) if process is not None else None
         if known is None or known.peer.ended is not None:
             return None

@@ -18,8 +18,10 @@ from discoro import registry
 from discoro import scheduler as _local
 from discoro.messages import Adjust
 from discoro.reference import Reference
+from discoro.scheduler.default import HERE
 from discoro.scheduler.errors import WrongThread
 from discoro.scheduler.outcome import Failed, exception_of
+from discoro.scheduler.waits import Wait, stepping
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
 
@@ -158,7 +160,8 @@ class LocalCoro(_local.Coro[T], Coro[T]):
 
     @classmethod
     def _scheduler(cls) -> Any:
-        return cls.home()
+        here = HERE.get()  # of the coroutine that runs this: nearly always there is one
+        return here if here is not None and here.thread_id else cls.home()
 
     @property
     def location(self) -> Location:
@@ -195,8 +198,8 @@ class RemoteCoro(Reference, Coro[T]):
         self.outcome: Outcome | None = None
         self.refused: BaseException | None = None
         self.heard = False
-        # Futures of those who wait for its start or its end.
-        self._waiting: list[asyncio.Future[None]] | None = None
+        # Those who wait for its start or its end.
+        self._waiting: list[Word] | None = None
 
     def __repr__(self) -> str:
         text = Reference.__repr__(self)
@@ -236,7 +239,7 @@ class RemoteCoro(Reference, Coro[T]):
         peer = self.peer()
         if peer.runs.get(self.number) is self:
             while self.outcome is None:
-                await self._change()
+                await Word(self)
         else:
             self.outcome = await peer.outcome_of(self.number)
 
@@ -318,23 +321,48 @@ class RemoteCoro(Reference, Coro[T]):
 
     def changed(self) -> None:
         """Something about it is known now; wake everybody who waits."""
-        if self._waiting is not None:
-            for future in self._waiting:
-                if not future.done():
-                    future.set_result(None)
+        waiting = self._waiting
+        if waiting is not None:
             self._waiting = None
+            for word in waiting:
+                word.came()
 
-    def _change(self) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self.network.loop.create_future()
-        if self._waiting is None:
-            self._waiting = [future]
+
+class Word(Wait):
+    """Wait for word of a coroutine elsewhere: that it runs, or how it has ended."""
+
+    __slots__ = ("_of", "_waiter")
+
+    def __init__(self, of: RemoteCoro[Any]) -> None:
+        self._of = of
+        self._waiter: Any = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if stepping(self._of.network.scheduler) is not None:
+            return (yield self)
+        return (yield from super().__await__())
+
+    def start(self, waiter: Any) -> bool:
+        """Wait, in the line of those who do."""
+        self._waiter = waiter
+        of = self._of
+        if of._waiting is None:
+            of._waiting = [self]
         else:
-            self._waiting.append(future)
-        return future
+            of._waiting.append(self)
+        return False
 
-    async def wait_started(self) -> None:
-        """Wait for word from the server: it runs, or has ended already."""
-        await self._change()
+    def came(self) -> None:
+        """Hear that there is word."""
+        waiter = self._waiter
+        if waiter._wait is self:
+            waiter._wake()
+
+    def drop(self) -> None:
+        """Stop waiting."""
+        waiting = self._of._waiting
+        if waiting is not None and self in waiting:
+            waiting.remove(self)
 
 
 def resolve_coro(process: bytes, number: int, name: str, host: str, port: int) -> Coro[Any]:

@@ -387,6 +387,10 @@ class Network:
             raise PeerLost("the session was over at once", Location(host, port))
         return peer
 
+    def reached(self, where: Location) -> bytes | None:
+        """The process that an address without an id has led to before, while there is a session with it."""
+        return self._reached.get((where.addr, where.port))
+
     def _own(self) -> Peer:
         """This process as a peer of its own."""
         peer = self.peers.get(self.process)

@@ -12,7 +12,6 @@ import inspect
 import logging
 import time
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from discoro.bundle import Bundle
@@ -91,8 +90,8 @@ class Server:
         self._bundles: dict[bytes, bytes] = {}
         self._spaces: dict[bytes, CodeSpace] = {}
         self._contexts: dict[bytes, Context] = {}
-        # Runs that began in this turn: (peer, number) of those to be told.
-        self._begun: list[tuple[Peer, int]] = []
+        # Runs that began in this turn and have not ended: their number, and who is to be told.
+        self._begun: dict[int, Peer] = {}
         self._marked = False
         self._draining = False
         requests = network.requests
@@ -263,9 +262,9 @@ class Server:
             self._refuse(peer, number, error)
             return
         self._hosting.started(hosted, number, detach)
-        coro.watch("run", partial(self._ended, peer))
+        coro._watch_end(_RunEnd(self, peer, coro))
         scheduler.begin(coro)
-        self._begun.append((peer, number))
+        self._begun[number] = peer
         if not self._marked:
             self._marked = True
             scheduler.flush_later(self)
@@ -276,14 +275,22 @@ class Server:
     def flush(self) -> None:
         """The turn ends: tell the starters of those that go on."""
         self._marked = False
-        begun, self._begun = self._begun, []
-        for peer, number in begun:
-            if self._hosting.runs_of(number) is not None:
-                peer.post(Kind.STARTED, number, 1, b"")
+        if not self._begun:
+            return
+        begun, self._begun = self._begun, {}
+        first, count, told = 0, 0, None
+        for number, peer in begun.items():
+            if peer is not told or number != first + count:
+                if told is not None:
+                    told.post(Kind.STARTED, first, count, b"")
+                first, count, told = number, 0, peer
+            count += 1
+        if told is not None:
+            told.post(Kind.STARTED, first, count, b"")
 
-    def _ended(self, peer: Peer, coro: Any, outcome: Outcome) -> None:
+    def ended(self, peer: Peer, number: int, outcome: Outcome) -> None:
         """A run has ended: tell whoever started it, and remember it for later questions."""
-        number = coro.number
+        self._begun.pop(number, None)
         waiting = self._hosting.ended(number)
         self._network.keep_outcome(number, outcome)
         if peer.ended is None:
@@ -393,6 +400,27 @@ def _listed(files: list[Any]) -> tuple[Listed, ...]:
             raise SetupRefused(f"an offer lists {name!r} with {size} bytes")
         listed.append((name, size, sha256, mode))
     return tuple(listed)
+
+
+class _RunEnd:
+    """Stands among the watchers of a run's coroutine, which tell it how that has ended."""
+
+    __slots__ = ("_coro", "_peer", "_server")
+
+    def __init__(self, server: Server, peer: Peer, coro: LocalCoro[Any]) -> None:
+        self._server = server
+        self._peer = peer
+        self._coro = coro
+
+    def returned(self, value: Any) -> None:
+        """It has returned."""
+        self._server.ended(self._peer, self._coro.number, Returned(value))
+
+    def ended(self) -> None:
+        """It has ended in another way."""
+        outcome = self._coro.outcome
+        assert outcome is not None
+        self._server.ended(self._peer, self._coro.number, outcome)
 
 
 async def _called(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
