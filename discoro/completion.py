@@ -208,9 +208,9 @@ _FISH = r"""# Completion of discoro for fish. In ~/.config/fish/config.fish:  py
 function __discoro_words  # the words after the command; fails when it is another one
     set -l words (commandline -opc)
     if string match -qr '(^|/)discoro$' -- $words[1]
-        string join \n -- $words[2..]
+        string join \n -- $words[2..]; or true
     else if test (count $words) -ge 3; and test "$words[2]" = -m; and test "$words[3]" = discoro
-        string join \n -- $words[4..]
+        string join \n -- $words[4..]; or true
     else
         return 1
     end

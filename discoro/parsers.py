@@ -122,7 +122,7 @@ def node_parser() -> Parser:
         "-s",
         "--secret",
         metavar="SECRET",
-        help="the secret; other users can see it in ps, so rather:",
+        help="the secret; other users can see it in ps: rather --secret-file",
     )
     secret.add_argument("--secret-file", metavar="F", help="file whose first line is the secret")
     add("--certfile", metavar="F", help="certificate (PEM) instead of one made at start")
