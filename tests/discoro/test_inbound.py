@@ -34,7 +34,7 @@ def two_schedulers(folder: Path, main: Any, **limits: Any) -> None:
         with world(folder) as here:
             here.secret = secret
             async with here.scheduler(name="server", tcp_port=0, limits=limits) as server:
-                hosting = Coro(discoro_server)
+                hosting: Coro[Any] = Coro(discoro_server)
                 async with here.scheduler(name="client") as client:
                     peer = await client.network.dial("127.0.0.1", server.location.port, 5)
                     await main(client, server, peer)

@@ -196,7 +196,7 @@ async def send_sizes(to: Any, sizes: Any) -> None:
 async def counts_when_told(coro: Any = None) -> list[Any]:
     """Leave the mailbox alone until resumed; then take everything up to "stop"."""
     await coro.suspend()
-    got = []
+    got: list[Any] = []
     while not got or got[-1] != "stop":
         got.append(await coro.receive())
     return got

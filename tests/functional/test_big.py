@@ -62,8 +62,8 @@ def test_a_big_value_goes_as_argument_result_message_and_delivery(
     shared: World, server: ServerProgram, value: Any
 ) -> None:
     async def main(coro: Any = None) -> None:
-        identity = Computation(jobs.identity)
-        echo = Computation(jobs.echo)
+        identity: Computation[Any, Any] = Computation(jobs.identity)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await identity.setup(server.location)
         await echo.setup(server.location)
         assert same(value, await (await identity.run(server.location, value)))
@@ -95,7 +95,7 @@ def test_order_holds_among_big_and_small_messages_of_all_sizes(
     shared: World, server: ServerProgram
 ) -> None:
     async def main(coro: Any = None) -> None:
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         run = await echo.run(server.location, coro)
         sizes = [20 * MIB, 3, 2 * MIB, 10, 10, 9 * MIB, MIB + 1, MIB - 1, 5, 4 * MIB, 1]
@@ -110,7 +110,7 @@ def test_order_holds_among_big_and_small_messages_of_all_sizes(
 
 def test_nobody_else_waits_for_a_big_message(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         slow, quick = [await echo.run(server.location, coro) for _ in range(2)]
         slow.send(("big", bytes(48 * MIB)))
@@ -124,7 +124,7 @@ def test_nobody_else_waits_for_a_big_message(shared: World, server: ServerProgra
 
 def test_a_change_after_send_is_not_seen(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         run = await echo.run(server.location, coro)
         array = numpy.zeros(2 * MIB)
@@ -156,7 +156,7 @@ def test_a_result_is_what_it_was_at_the_return(shared: World, server: ServerProg
 
 def test_what_arrives_may_be_written_to(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         run = await echo.run(server.location, coro)
         run.send(numpy.zeros(2 * MIB))
@@ -171,7 +171,7 @@ def test_a_delivery_of_something_big_that_takes_too_long_is_withdrawn_and_the_la
     shared: World, server: ServerProgram
 ) -> None:
     async def main(coro: Any = None) -> None:
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         run = await echo.run(server.location, coro)
         for _ in range(20):
@@ -189,19 +189,19 @@ def test_a_message_beyond_the_limit_is_refused_and_everything_goes_on(own: World
     async def main(coro: Any = None) -> None:
         limits = {"max_message": 4 * MIB}
         server = own.server(limits=limits)
-        identity = Computation(jobs.identity)
+        identity: Computation[Any, Any] = Computation(jobs.identity)
         await identity.setup(server.location)
         for value in (bytes(5 * MIB), [[[[bytes(5 * MIB)]]]]):
             with pytest.raises(MessageTooBig, match="send it in parts, or as a file"):
                 await identity.run(server.location, value)
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         run = await echo.run(server.location, coro)
         with pytest.raises(MessageTooBig):
             run.send(bytes(5 * MIB))
         with pytest.raises(MessageTooBig):
             await run.deliver(bytes(5 * MIB))
-        make = Computation(jobs.make)
+        make: Computation[Any, Any] = Computation(jobs.make)
         await make.setup(server.location)
         with pytest.raises(MessageTooBig):
             await (await make.run(server.location, 5 * MIB))
@@ -216,7 +216,7 @@ def test_big_messages_to_one_who_does_not_take_them_end_in_mailbox_full(
     shared: World, server: ServerProgram
 ) -> None:
     async def main(coro: Any = None) -> None:
-        hang = Computation(jobs.hang)
+        hang: Computation[Any, Any] = Computation(jobs.hang)
         await hang.setup(server.location)
         run = await hang.run(server.location)
         with pytest.raises(MailboxFull):
@@ -272,7 +272,7 @@ def test_a_channel_delivers_and_sends_big_messages(shared: World, server: Server
 
 def test_resume_and_throw_take_big_things(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
-        computation = Computation(jobs.suspended)
+        computation: Computation[Any, Any] = Computation(jobs.suspended)
         await computation.setup(server.location)
         run = await computation.run(server.location, coro)
         await coro.receive()
@@ -293,7 +293,7 @@ def test_a_first_message_to_a_reference_may_be_big(
     """The second server has no session with the first one yet."""
 
     async def main(coro: Any = None) -> None:
-        echo = Computation(jobs.echo)
+        echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
         run = await echo.run(server.location, coro)
         third = shared.server()
@@ -335,7 +335,7 @@ def test_big_messages_within_one_process(shared: World) -> None:
             return await coro.receive()
 
         array = numpy.ones(2 * MIB)
-        listener = Coro(listen)
+        listener: Coro[Any] = Coro(listen)
         listener.send(array)
         assert await listener is array
 

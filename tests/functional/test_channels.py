@@ -28,7 +28,7 @@ def test_one_message_reaches_subscribers_here_and_in_two_processes(
 ) -> None:
     async def main(coro: Any = None) -> None:
         channel = Channel("news")
-        here = Coro(collect, 100)
+        here: Coro[Any] = Coro(collect, 100)
         there = [await started(one, jobs.gather_messages, 100) for one in (server, other)]
         for subscriber in (here, *there):
             assert await channel.subscribe(subscriber) == 0

@@ -243,7 +243,7 @@ def test_a_stopped_server_is_busy_and_not_lost(own: World) -> None:
     async def main(coro: Any = None) -> None:
         statuses: list[Any] = []
         echo = await started(server.location, jobs.echo, coro)
-        computation = Computation(jobs.add)
+        computation: Computation[Any, Any] = Computation(jobs.add)
         await computation.setup(server.location)
         coro.scheduler.peer_status(lambda *args: statuses.append(args[2]), busy=True)
         server.signal(signal.SIGSTOP)

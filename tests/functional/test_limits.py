@@ -44,7 +44,7 @@ def test_only_the_newest_outcomes_are_kept_and_not_for_ever(own: World) -> None:
     async def main(coro: Any = None) -> None:
         add: Computation[Any, Any] = Computation(jobs.add)
         await add.setup(server.location)
-        runs = [await add.run(server.location, number) for number in range(3)]
+        runs: list[Any] = [await add.run(server.location, number) for number in range(3)]
         for run in runs:
             await run
         # The starter has its outcomes; another reference has to ask.
@@ -126,7 +126,7 @@ def test_receivers_that_come_and_go_leave_nothing_behind(
         relay: Computation[Any, Any] = Computation(jobs.relay)
         await relay.setup(server.location)
         for _ in range(300):
-            local = Coro(short)
+            local: Coro[Any] = Coro(short)
             assert await (await relay.run(server.location, local, "x")) == 1
             await local
         network = coro.scheduler.network
@@ -149,13 +149,14 @@ def test_everything_works_towards_oneself(own: World) -> None:
         peer = await Coro.locate("discoro_server")
         where = coro.location
         assert where.id is not None
+        assert peer is not None
         for there in (peer, where):
             computation: Computation[Any, Any] = Computation(jobs.fail)
             await computation.setup(there)
             with pytest.raises(ValueError, match="at home"):
                 await (await computation.run(there, "at home"))
             with pytest.raises(RunRefused):
-                await computation.run(there)  # type: ignore[call-arg]
+                await computation.run(there)
             with pytest.raises(NotPicklable):
                 import threading
 

@@ -133,7 +133,7 @@ def test_a_reference_into_a_process_that_nobody_can_reach_says_so(
     async def main(coro: Any = None) -> None:
         echo: Computation[Any, Any] = Computation(jobs.echo)
         await echo.setup(server.location)
-        run = await echo.run(server.location, coro)
+        run: Any = await echo.run(server.location, coro)
         run.process = bytes(16)
         run.hint = None
         run._peer = None
@@ -205,13 +205,13 @@ def test_peer_status_tells_a_coroutine(shared: World, server: ServerProgram) -> 
         async def listen(coro: Any = None) -> Any:
             return [await coro.receive() for _ in range(1)]
 
-        listener = Coro(listen)
+        listener: Coro[Any] = Coro(listen)
         assert scheduler.peer_status(listener) == 0
         await scheduler.peer(server.location)
         ((name, location, status),) = await listener
         assert (name, status, location.port) == ("first", 1, server.port)
         # It has ended; a second one is told at once of who is there.
-        second = Coro(listen)
+        second: Coro[Any] = Coro(listen)
         scheduler.peer_status(second)
         assert (await second)[0][0] == "first"
 
@@ -254,7 +254,7 @@ def test_wrong_options_are_refused(own: World) -> None:
         {"unheard_of": 1},
     ):
         with pytest.raises((ValueError, TypeError, OSError)) as caught:
-            Scheduler(**wrong)  # type: ignore[arg-type]
+            Scheduler(**wrong)
         text = str(caught.value)
         assert next(iter(wrong)) in text or str(next(iter(wrong.values()))) in text, text
 

@@ -267,11 +267,11 @@ def test_a_remote_coroutine_monitors_one_of_the_client(
             return str(await coro.receive())
 
         run = await started(server, jobs.tell_of_monitor, coro)
-        local = Coro(short)
+        local: Coro[Any] = Coro(short)
         assert await run.monitor(local) == 0
         local.send("bye")
         assert await coro.receive() == ("StopIteration", "bye", True)
-        watched = Coro(short)
+        watched: Coro[Any] = Coro(short)
         telling = await started(server, jobs.monitor_and_tell, coro, watched)
         assert await coro.receive() == "watching"
         watched.send("later")
@@ -317,7 +317,7 @@ def test_a_reference_that_comes_home_is_the_coroutine_itself(
         async def short(coro: Any = None) -> int:
             return 5
 
-        local = Coro(short)
+        local: Coro[Any] = Coro(short)
         echo.send((coro, local))
         got, ended = await coro.receive()
         assert got is coro
@@ -371,7 +371,7 @@ def test_locations_compare_by_id_and_are_immutable(
         assert server.location == Location("127.0.0.1", server.port)
         assert coro.location == coro.scheduler.location
         with pytest.raises(AttributeError):
-            there.port = 5  # type: ignore[misc]
+            there.port = 5
         assert there in coro.scheduler.peers()
 
     shared.run(main)

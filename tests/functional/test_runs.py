@@ -42,7 +42,7 @@ def test_a_generator_function_and_an_async_function_run_at_a_server(
 def test_a_generator_client_works_with_yield(shared: World, server: ServerProgram) -> None:
     def client(coro: Any = None) -> Any:
         peer = yield Coro.locate("discoro_server", server.location)
-        computation = Computation(jobs.add)
+        computation: Computation[Any, Any] = Computation(jobs.add)
         done = yield computation.setup(peer)
         assert done == 0
         run = yield computation.run(peer, 1, 2, c=3)
@@ -59,8 +59,8 @@ def test_setup_twice_gives_0_and_many_runs_share_globals(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.remember)
-            other = Computation(jobs.remember)
+            computation: Computation[Any, Any] = Computation(jobs.remember)
+            other: Computation[Any, Any] = Computation(jobs.remember)
             for one in (computation, computation, other):
                 assert await one.setup(server.location) == 0
             assert await (await computation.run(server.location, 1)) == [1]
@@ -91,7 +91,7 @@ def test_the_function_of_setup_runs_first_in_the_same_globals(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.remember, [function])
+            computation: Computation[Any, Any] = Computation(jobs.remember, [function])
             await computation.setup(server.location, func=function, args=arguments, kwargs=keywords)
             assert await (await computation.run(server.location, "run")) == [*expected, "run"]
 
@@ -103,7 +103,7 @@ def test_a_function_of_setup_that_raises_is_setup_failed_and_leaves_nothing_set_
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.add, [jobs.set_up_badly])
+            computation: Computation[Any, Any] = Computation(jobs.add, [jobs.set_up_badly])
             with pytest.raises(SetupFailed, match=r"set_up_badly.*no good"):
                 await computation.setup(server.location, func=jobs.set_up_badly)
             assert await computation.ping(server.location) == -1
@@ -120,7 +120,7 @@ def test_the_function_of_close_runs_after_the_coroutines_have_ended(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.hang, [jobs.write])
+            computation: Computation[Any, Any] = Computation(jobs.hang, [jobs.write])
             await computation.setup(server.location)
             run = await computation.run(server.location)
             path = tmp_path / "closed"
@@ -138,7 +138,7 @@ def test_a_failing_function_of_close_is_told_and_it_is_closed_all_the_same(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.add, [jobs.set_up_badly])
+            computation: Computation[Any, Any] = Computation(jobs.add, [jobs.set_up_badly])
             await computation.setup(server.location)
             with pytest.raises(SetupFailed, match="no good"):
                 await computation.close(server.location, func=jobs.set_up_badly)
@@ -153,7 +153,7 @@ def test_after_close_run_raises_and_ping_gives_minus_1(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.add)
+            computation: Computation[Any, Any] = Computation(jobs.add)
             with pytest.raises(ComputationClosed, match=r"not set up.*setup"):
                 await computation.run(server.location, 1)
             assert await computation.ping(server.location) == -1
@@ -199,7 +199,7 @@ def test_what_a_run_raises_is_raised_at_the_client_with_the_remote_traceback(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.fail)
+            computation: Computation[Any, Any] = Computation(jobs.fail)
             await computation.setup(server.location)
             run = await computation.run(server.location, "broken")
             with pytest.raises(ValueError, match="broken") as caught:
@@ -219,7 +219,7 @@ def test_an_exception_of_the_clients_own_class_comes_home_as_that_class(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.fail_oddly)
+            computation: Computation[Any, Any] = Computation(jobs.fail_oddly)
             await computation.setup(server.location)
             with pytest.raises(jobs.Odd) as caught:
                 await (await computation.run(server.location, 7))
@@ -232,7 +232,7 @@ def test_a_terminated_run_raises_terminated_and_cleans_up(
     shared: World, server: ServerProgram
 ) -> None:
     async def main(coro: Any = None) -> None:
-        computation = Computation(jobs.hang)
+        computation: Computation[Any, Any] = Computation(jobs.hang)
         await computation.setup(server.location)
         run = await computation.run(server.location, coro)
         assert await coro.receive() == "here"
@@ -251,7 +251,7 @@ def test_a_terminated_run_raises_terminated_and_cleans_up(
 
 def test_finish_with_a_timeout_leaves_the_run_alone(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
-        computation = Computation(jobs.wait)
+        computation: Computation[Any, Any] = Computation(jobs.wait)
         await computation.setup(server.location)
         run = await computation.run(server.location)
         with pytest.raises(TimeoutError):
@@ -268,7 +268,7 @@ def test_finish_with_a_timeout_leaves_the_run_alone(shared: World, server: Serve
 
 def test_resume_and_throw_reach_a_run(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
-        computation = Computation(jobs.suspended)
+        computation: Computation[Any, Any] = Computation(jobs.suspended)
         await computation.setup(server.location)
         run = await computation.run(server.location, coro)
         assert await coro.receive() == "here"
@@ -350,7 +350,7 @@ def test_a_computation_is_a_generator_function_or_a_coroutine_function() -> None
 def test_a_peer_of_a_wrong_type_is_a_type_error(shared: World) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.add)
+            computation: Computation[Any, Any] = Computation(jobs.add)
             for wrong in (5, "localhost", None, object()):
                 with pytest.raises(TypeError, match="Location"):
                     await computation.setup(wrong)  # type: ignore[arg-type]
@@ -378,7 +378,7 @@ def test_thousands_of_runs_at_once_return_in_their_own_places(
 ) -> None:
     async def main() -> None:
         async with shared.scheduler():
-            computation = Computation(jobs.multiply)
+            computation: Computation[Any, Any] = Computation(jobs.multiply)
             await computation.setup(server.location)
 
             async def one(number: int) -> int:
