@@ -6,6 +6,9 @@ import copy
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from discoro.transport.addresses import (
     Location,
     format_address,
@@ -15,8 +18,6 @@ from discoro.transport.addresses import (
     parse_address,
     source_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ID, OTHER_ID = bytes(range(16)), bytes(range(1, 17))
 

@@ -6,6 +6,9 @@ import random
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from discoro.transport.beacon import (
     ASK_BYTES,
     Ask,
@@ -18,8 +21,6 @@ from discoro.transport.beacon import (
 from discoro.transport.credentials import CLUSTER_BYTES
 from discoro.transport.errors import ProtocolError
 from discoro.transport.limits import Limits
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NONCE = b"12345678"
 ID = bytes(range(16))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+
 from discoro.transport import credentials
 from discoro.transport.credentials import Credentials, checked_cluster
 from discoro.transport.secret import Secret

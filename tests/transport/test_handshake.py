@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+
 from discoro.transport.errors import (
     AuthenticationFailed,
     Busy,
@@ -24,7 +25,6 @@ from discoro.transport.handshake import (
     ShuttingDown,
 )
 from discoro.transport.limits import Limits
-
 from tests.transport.cpace_vectors import LOW_ORDER
 
 PRS, OTHER_PRS = b"p" * 32, b"q" * 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from discoro.transport.hints import Hints
 from discoro.transport.limits import Limits
 

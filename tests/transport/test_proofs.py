@@ -12,6 +12,7 @@ from cpace import CPace, CPaceError, CPaceRole
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from discoro.transport import proofs
 from discoro.transport.proofs import (
     Keys,
@@ -26,7 +27,6 @@ from discoro.transport.proofs import (
     server_tag,
     transcript,
 )
-
 from tests.transport.cpace_vectors import HIGH_BIT, HIGH_BIT_SCALAR, LOW_ORDER, RUN
 
 KEY, TRANSCRIPT = b"k" * 32, b"t" * 32

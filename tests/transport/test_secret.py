@@ -9,10 +9,11 @@ import random
 import unicodedata
 
 import pytest
-from discoro.transport.limits import Limits
-from discoro.transport.secret import PREFIX, Secret, check, generate, is_generated
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from discoro.transport.limits import Limits
+from discoro.transport.secret import PREFIX, Secret, check, generate, is_generated
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 FIXED = "discoro-abcdefghijklmnopqrstuvwxyz5"

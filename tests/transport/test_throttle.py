@@ -6,12 +6,13 @@ import os
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from discoro.transport.errors import AuthenticationFailed, Busy
 from discoro.transport.handshake import ClientHandshake, ServerHandshake
 from discoro.transport.limits import Limits
 from discoro.transport.throttle import Bucket, Throttle
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def host(number: int) -> str:

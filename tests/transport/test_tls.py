@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from discoro.transport import tls
 from discoro.transport.credentials import Credentials
 from discoro.transport.errors import (
@@ -30,7 +31,6 @@ from discoro.transport.errors import (
 from discoro.transport.handshake import Accepted, ClientHandshake, OtherCluster, ServerHandshake
 from discoro.transport.secret import Secret, generate
 from discoro.transport.tls import Certificate, CertificateUnusable, client_context, peer_fingerprint
-
 from tests.kit import run_async
 
 SECRET = generate()
