@@ -41,6 +41,7 @@ from discoro.messages import (
     Wanted,
 )
 from discoro.outcomes import RETURNED, encode_outcome
+from discoro.scheduler.entry import is_entry
 from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.transport.frames import Kind
 from discoro.values import dumps, encode_exception, loads, loads_parts
@@ -152,8 +153,11 @@ class Server:
             await self._make_ready(hosted)
             if setup.func is not None:
                 await self._call(hosted, setup.func, "setup")
+            seconds = time.time() - hosted.since
+            log.info("%s of %s: set up in %.2f s", hosted.name, peer.name, seconds)
             return Ready(self._hosting.ready(hosted))
-        except BaseException:
+        except BaseException as error:
+            log.info("%s of %s: set-up failed: %s", hosted.name, peer.name, in_words(error))
             for number in self._hosting.close(hosted):
                 self._terminate(number)
             await self._discard(hosted)
@@ -178,24 +182,27 @@ class Server:
     async def _call(self, hosted: Hosted, call: bytes, when: str) -> None:
         """Call the client's function: a plain one, or as a coroutine of the computation."""
         func, args, kwargs = loads(call, self._spaces[hosted.computation])
-        name = f"{when} of {hosted.name}"
+        what, name = getattr(func, "__name__", func), f"{when} of {hosted.name}"
         scheduler = self._network.scheduler
-        coro: LocalCoro[Any] = LocalCoro._start(
-            scheduler, _called, (func, args, kwargs), {}, name=name, context=self._context(hosted)
-        )
-        scheduler.begin(coro)
+        coro: LocalCoro[Any] | None = None
+        if not is_entry(func):
+            func, args, kwargs = _call_plainly, (func, args, kwargs), {}
         try:
+            coro = LocalCoro._start(
+                scheduler, func, args, kwargs, name=name, context=self._context(hosted)
+            )
+            scheduler.begin(coro)
             await coro
         except DiscoroError:
             raise
         except Exception as error:
             failed = SetupFailed(
-                f"{getattr(func, '__name__', func)}() raised at {when} of {hosted.name} at "
+                f"{what}() raised at {when} of {hosted.name} at "
                 f"{self._network.scheduler.name}: {type(error).__name__}: {error}"
             )
             raise failed from error
         finally:
-            if not coro.done():
+            if coro is not None and not coro.done():
                 coro.terminate()
 
     def _context(self, hosted: Hosted) -> Context:
@@ -262,6 +269,8 @@ class Server:
             self._refuse(peer, number, error)
             return
         self._hosting.started(hosted, number, detach)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s of %s: run %d begins", hosted.name, peer.name, number)
         coro._watch_end(_RunEnd(self, peer, coro))
         scheduler.begin(coro)
         self._begun[number] = peer
@@ -270,6 +279,7 @@ class Server:
             scheduler.flush_later(self)
 
     def _refuse(self, peer: Peer, number: int, error: Exception) -> None:
+        log.info("run %d of %s: refused: %s", number, peer.name, in_words(error))
         peer.post(Kind.OUTCOME, number, _REFUSED, encode_exception(error))
 
     def flush(self) -> None:
@@ -325,6 +335,7 @@ class Server:
         finally:
             if self._hosting.abandon(hosted):
                 await self._discard(hosted)
+        log.info("%s of %s: closed", hosted.name, peer.name)
         return Done(0)
 
     async def _end_runs(self, hosted: Hosted, numbers: list[int]) -> None:
@@ -366,6 +377,9 @@ class Server:
         for number in doomed:
             self._terminate(number)
         for hosted in gone:
+            kept = len(hosted.runs) - len(set(hosted.runs) & set(doomed))
+            more = f"; {kept} detached runs go on" if kept else ""
+            log.info("%s of %s: its client is gone, closed%s", hosted.name, peer.name, more)
             if self._hosting.abandon(hosted):
                 self._network.task(self._discard(hosted), f"close {hosted.name}")
 
@@ -423,12 +437,10 @@ class _RunEnd:
         self._server.ended(self._peer, self._coro.number, outcome)
 
 
-async def _called(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function of any kind to its end."""
+async def _call_plainly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a plain function; one that gives an awaitable is awaited."""
     result = func(*args, **kwargs)
-    if inspect.isgenerator(result) or inspect.isawaitable(result):
-        return await LocalCoro(result)
-    return result
+    return await result if inspect.isawaitable(result) else result
 
 
 def _to_server(network: Network, method: str) -> Any:

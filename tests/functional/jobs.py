@@ -324,3 +324,11 @@ async def raise_base(name: str) -> None:
         "KeyboardInterrupt": KeyboardInterrupt,
         "GeneratorExit": GeneratorExit,
     }[name]("raised by the coroutine")
+
+
+async def register_and_wait(name: str, coro: Any = None) -> Any:
+    """Stay after the client has gone; the code must stay as well."""
+    coro.register(name)
+    message = await coro.receive()
+    seen.append(message)
+    return message, len(seen)

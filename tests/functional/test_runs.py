@@ -409,3 +409,120 @@ def test_a_computation_set_up_at_home_runs_at_home(shared: World) -> None:
         await computation.close(peer)
 
     shared.run(main, local=True)
+
+
+def test_setups_at_the_same_time_are_one(shared: World, server: ServerProgram) -> None:
+    async def main(coro: Any = None) -> None:
+        computation: Computation[Any, Any] = Computation(jobs.remember, [jobs.set_up_slowly])
+        setups = [
+            computation.setup(server.location, func=jobs.set_up_slowly, args=(number,))
+            for number in range(5)
+        ]
+        assert await asyncio.gather(*setups) == [0] * 5
+        assert await (await computation.run(server.location, "run")) == [0, "run"]
+
+    shared.run(main)
+
+
+def test_a_setup_that_takes_too_long_raises_and_leaves_nothing(
+    shared: World, server: ServerProgram
+) -> None:
+    async def main(coro: Any = None) -> None:
+        computation: Computation[Any, Any] = Computation(jobs.add, [jobs.hang])
+        with pytest.raises(TimeoutError):
+            await computation.setup(server.location, timeout=0.3, func=jobs.hang, args=(coro,))
+        assert await coro.receive(5) == "here"
+        assert await coro.receive(5) == "ended"
+        assert await computation.ping(server.location) == -1
+        with pytest.raises(ComputationClosed):
+            await computation.run(server.location, 1)
+        assert await computation.setup(server.location, timeout=10) == 0
+        assert await (await computation.run(server.location, 1)) == 11
+
+    shared.run(main)
+
+
+def test_a_close_that_is_cancelled_is_carried_out(shared: World, server: ServerProgram) -> None:
+    async def main(coro: Any = None) -> None:
+        computation: Computation[Any, Any] = Computation(jobs.hang, [jobs.hang])
+        await computation.setup(server.location)
+        run = await computation.run(server.location)
+        with pytest.raises(TimeoutError):
+            await computation.close(server.location, func=jobs.hang, args=(coro,), timeout=0.3)
+        assert await coro.receive(5) == "here"
+        with pytest.raises(Terminated):
+            await run.finish(5)
+        assert await computation.ping(server.location) == -1
+
+    shared.run(main)
+
+
+def test_two_watchers_get_one_message_each_however_often_they_asked(
+    shared: World, server: ServerProgram
+) -> None:
+    async def main(coro: Any = None) -> None:
+        async def watch(run: Any, coro: Any = None) -> Any:
+            for _ in range(3):
+                assert await coro.monitor(run) == 0
+            first = await coro.receive()
+            return first.args[1][0], await coro.receive(0.1)
+
+        computation: Computation[Any, Any] = Computation(jobs.wait)
+        await computation.setup(server.location)
+        run = await computation.run(server.location)
+        watchers: list[Coro[Any]] = [Coro(watch, run) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        run.send("end")
+        for watcher in watchers:
+            assert await watcher == (StopIteration, None)
+
+    shared.run(main)
+
+
+def test_a_detached_run_outlives_its_client_and_another_one_finds_it(
+    shared: World, server: ServerProgram
+) -> None:
+    async def first(coro: Any = None) -> None:
+        computation: Computation[Any, Any] = Computation(jobs.register_and_wait)
+        await computation.setup(server.location)
+        await computation.options(detach=True).run(server.location, "left behind")
+        assert await Coro.locate("left behind", server.location, timeout=5) is not None
+
+    async def second(coro: Any = None) -> None:
+        found: Any = await Coro.locate("left behind", server.location, timeout=5)
+        await coro.monitor(found)
+        finishing = asyncio.ensure_future(found.finish(10))
+        await asyncio.sleep(0.05)
+        assert await found.deliver("from another client") == 1
+        assert await finishing == ("from another client", 1)
+        assert (await coro.receive(5)).args[1][0] is StopIteration
+        assert await found.finish(5) == ("from another client", 1)
+
+    shared.run(first)
+    shared.run(second)
+
+
+def test_a_reference_that_was_received_works_from_the_main_thread(
+    shared: World, server: ServerProgram
+) -> None:
+    async def fetch(coro: Any = None) -> Any:
+        computation: Computation[Any, Any] = Computation(jobs.start_inner)
+        await computation.setup(server.location)
+        return await (await computation.run(server.location))
+
+    with shared.scheduler():
+        inner = Coro(fetch).value(20)
+        assert inner.send("from the main thread") == 0
+        assert inner.value(20) == "from the main thread"
+
+
+def test_wrong_arguments_for_the_function_of_setup_are_setup_failed(
+    shared: World, server: ServerProgram
+) -> None:
+    async def main(coro: Any = None) -> None:
+        for function in (jobs.set_up, jobs.set_up_slowly, jobs.set_up_async):
+            computation: Computation[Any, Any] = Computation(jobs.add, [function])
+            with pytest.raises(SetupFailed, match=function.__name__):
+                await computation.setup(server.location, func=function, args=(1, 2, 3))
+
+    shared.run(main)
