@@ -78,3 +78,42 @@ async def meet(coro: Any = None) -> int:
     while await coro.receive(timeout=2.0) is not None:
         got += 1
     return done - got if peer is None else done * 1_000_000 + got
+
+
+async def count_messages(count: int, coro: Any = None) -> int:
+    """Receive so many numbers, and see that they come in order."""
+    for expected in range(count):
+        number = await coro.receive()
+        assert number == expected, (number, expected)
+    return count
+
+
+async def census(coro: Any = None) -> dict[str, int]:
+    """What this server holds: coroutines, lanes, peers, tasks, threads, descriptors, memory."""
+    import gc
+    import threading
+
+    import psutil
+
+    await asyncio.sleep(0.05)
+    gc.collect()
+    scheduler = coro.scheduler
+    network = scheduler.network
+    process = psutil.Process()
+    return {
+        "coroutines": len(scheduler.coros),
+        "numbers": len(scheduler.by_number),
+        "granted": network.budget.given,
+        "holders": sum(map(len, network.inbound._holders.values())),
+        "peers": len(network.peers),
+        "tasks": len(asyncio.all_tasks()),
+        "computations": scheduler.network.server.counts()["computations"],
+        "threads": threading.active_count(),
+        "descriptors": process.num_fds(),
+        "children": len(process.children()),
+        "memory": process.memory_info().rss,
+    }
+
+
+async def remember_values(size: int) -> bytes:
+    return os.urandom(8) * (size // 8)
