@@ -1,4 +1,7 @@
-"""Logging of the command and its servers: ``-d`` and the environment's ``DISCORO_LOG``.
+"""Logging: ``-d`` and the environment's ``DISCORO_LOG``, and how ends and errors read in one line.
+
+What happens to connections and computations is told at level info, each run and each dial at debug. A line says who, what
+and why; of what users send only the text of errors.
 
 ``DISCORO_LOG`` is a level (``debug``), or a list of loggers with theirs (``info,discoro.transport=debug,mylib=warning``).
 """
@@ -8,9 +11,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from discoro.scheduler.outcome import Outcome
 
 VARIABLE = "DISCORO_LOG"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LONGEST = 200
+"""Characters of an error's text."""
 
 
 def levels(text: str, *, debug: bool = False) -> dict[str, int]:
@@ -40,3 +49,53 @@ def set_up(text: str | None = None, *, debug: bool = False) -> None:
         os.environ.get(VARIABLE, "") if text is None else text, debug=debug
     ).items():
         logging.getLogger(name).setLevel(level)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Shows our records in a program that has set up no logging of its own."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        if logging.getLogger().handlers:
+            return False  # now it has
+        return super().handle(record)
+
+
+def set_up_program() -> None:
+    """Follow ``DISCORO_LOG``, where it is set, in a program that is not ours; a second call changes nothing.
+
+    Only levels are set, and one handler at our own logger that is silent as soon as the program has handlers.
+    """
+    own = logging.getLogger("discoro")
+    text = os.environ.get(VARIABLE, "")
+    if not text or any(isinstance(handler, _Handler) for handler in own.handlers):
+        return
+    try:
+        wanted = levels(text)
+    except ValueError as error:
+        own.warning("%s", error)
+        wanted = {}
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
+    own.addHandler(handler)
+    for name, level in wanted.items():
+        if name:
+            logging.getLogger(name).setLevel(level)
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error in one line."""
+    text = " ".join(str(error).split())
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + ".."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def end_in_words(outcome: Outcome) -> str:
+    """Return how a coroutine has ended; what it returned is nobody's business."""
+    from discoro.scheduler.outcome import Failed, Returned
+
+    if isinstance(outcome, Returned):
+        return "returned"
+    if isinstance(outcome, Failed):
+        return f"failed: {in_words(outcome.exception)}"
+    return f"was ended: {outcome.reason}" if outcome.reason else "was ended"

@@ -449,15 +449,15 @@ class Network:
 
     def session_busy(self, session: Session, busy: bool) -> None:
         """The process answers not, but its kernel does; or it is back."""
+        said = "does not answer, but its kernel does: it computes, or is stopped"
+        log.info("%s: %s", session, said if busy else "answers again")
         self.status.busy(session.user, busy)
 
     def session_down(self, session: Session) -> None:
         """The connection is gone; the endpoint tries to get it back."""
-        log.info("connection to %s lost, trying to resume", session.peer.name)
 
     def session_up(self, session: Session) -> None:
         """The connection is back; nothing was lost."""
-        log.info("connection to %s is back, nothing was lost", session.peer.name)
 
     # --- the scheduler asks (scheduler.Elsewhere)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
 
-from discoro import registry
+from discoro import logs, registry
 from discoro import scheduler as _local
 from discoro.coro import Coro, LocalCoro, RemoteCoro
 from discoro.names import SAY_WHY_AFTER
@@ -91,6 +91,7 @@ class Scheduler(_local.Scheduler):
         workdir: Workdir | None = None,
         limits: Limits | None = None,
     ) -> None:
+        logs.set_up_program()
         bound = node if host is None else host
         if isinstance(bound, str) or not isinstance(bound, Iterable):
             bound = () if bound is None else (bound,)

@@ -29,6 +29,7 @@ from discoro.errors import (
 )
 from discoro.files import Listed
 from discoro.hosting import Hosted, Hosting
+from discoro.logs import end_in_words, in_words
 from discoro.messages import (
     Blob,
     CloseComputation,
@@ -270,7 +271,7 @@ class Server:
             return
         self._hosting.started(hosted, number, detach)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s of %s: run %d begins", hosted.name, peer.name, number)
+            log.debug("run %d of %s: %s begins", number, peer.name, hosted.name)
         coro._watch_end(_RunEnd(self, peer, coro))
         scheduler.begin(coro)
         self._begun[number] = peer
@@ -301,6 +302,8 @@ class Server:
     def ended(self, peer: Peer, number: int, outcome: Outcome) -> None:
         """A run has ended: tell whoever started it, and remember it for later questions."""
         self._begun.pop(number, None)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("run %d of %s: %s", number, peer.name, end_in_words(outcome))
         waiting = self._hosting.ended(number)
         self._network.keep_outcome(number, outcome)
         if peer.ended is None:

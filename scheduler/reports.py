@@ -48,7 +48,7 @@ class Reports:
     def dropped(self, coro: Any) -> None:
         """Hear that a message to a coroutine that has ended was dropped."""
         self._drops += 1
-        logger.debug("! message %d to an ended coroutine, %s: dropped", self._drops, coro.name)
+        logger.debug("message %d to an ended coroutine, %s: dropped", self._drops, coro.name)
 
     def terminating(self, coro: Coro[Any]) -> None:
         """Hear that a coroutine was asked to end: report it if it does not."""

@@ -388,11 +388,11 @@ class Bulk:
                 try:
                     transport, leftover = await self._dial()
                 except (TransportError, OSError) as exc:
-                    log.debug("! bulk connection %s: %s", self._name, exc)
+                    log.debug("bulk connection %s: %s", self._name, exc)
                     wait = exc.retry_in if isinstance(exc, Busy) else self._next_wait()
                     await asyncio.sleep(wait)
                 except Exception:
-                    log.exception("! dialling the bulk connection %s failed", self._name)
+                    log.exception("dialling the bulk connection %s failed", self._name)
                     await asyncio.sleep(self._next_wait())
                 else:
                     self.attach(transport, leftover)
@@ -476,11 +476,11 @@ class Bulk:
         if isinstance(error, ProtocolError):
             self._rule_broken(error)
         elif error is not None:
-            log.debug("! bulk connection %s ended: %s", self._name, error)
+            log.debug("bulk connection %s ended: %s", self._name, error)
         self._need()
 
     def _rule_broken(self, error: ProtocolError) -> None:
-        log.warning("! bulk connection %s dropped: %s", self._name, error)
+        log.warning("bulk connection %s dropped: %s", self._name, error)
         self._broken += 1
         if self._broken < self._limits.protocol_errors:
             return

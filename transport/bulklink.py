@@ -178,7 +178,7 @@ class BulkLink(asyncio.BufferedProtocol):
             self._error = exc
             self.close(exc)
         except Exception as exc:
-            log.exception("! bulk connection dropped because of our own mistake")
+            log.exception("bulk connection dropped because of our own mistake")
             self._error = exc
             self.close(exc)
 
@@ -233,7 +233,7 @@ class BulkLink(asyncio.BufferedProtocol):
             await self._send_all(transport)
         except Exception as exc:
             # uvloop raises RuntimeError for a write on a connection that has just gone.
-            log.debug("! bulk connection: %r", exc)
+            log.debug("bulk connection: %r", exc)
             self.close(exc)
 
     async def _send_all(self, transport: asyncio.Transport) -> None:

@@ -238,7 +238,7 @@ class Discovery:
                 sock = listening_socket(bind, self.udp_port)
             except OSError as error:
                 reason = error
-                _log.debug("! cannot bind UDP %s: %s", bind, error)
+                _log.debug("cannot bind UDP %s: %s", bind, error)
                 continue
             self.udp_port = sock.getsockname()[1]
             self._watched(sock)
@@ -300,7 +300,7 @@ class Discovery:
             except ProtocolError:
                 self.dropped += 1
             except Exception:
-                _log.exception("! a callback of discovery failed")
+                _log.exception("a callback of discovery failed")
 
     def _received(self, sock: socket.socket, said: Ask | Beacon, source: tuple[Any, ...]) -> None:
         if said.cluster != self.cluster:

@@ -305,7 +305,12 @@ class Endpoint:
         self._live.add(link)
         transport.set_protocol(link)
         session.attach(transport.write, epoch, peer_last, self.time())
-        logger.debug("= %r %s", session, "open" if first else "up again")
+        if first:
+            logger.info(
+                "%s: session open, %s dialled", session, "we" if session.dialled else "they"
+            )
+        else:
+            logger.info("%s: the connection is back, nothing was lost", session)
         self._start_ticking()
         if first:
             self._tell(self._observer.session_opened, session)
@@ -330,12 +335,18 @@ class Endpoint:
         session.detach(self.time(), error)
         if session.ended:
             return
-        logger.debug("= %r down: %s", session, describe(error))
+        logger.info(
+            "%s: connection cut (%s); %s, for %g s",
+            session,
+            describe(error),
+            "we dial again" if session.dialled else "they may dial again",
+            session.patience,
+        )
         if session.offences >= self.limits.protocol_errors:
             self.lose(session, SessionLost(f"the peer broke the rules again and again: {error}"))
             return
         if isinstance(error, ProtocolError):
-            logger.warning("! dropped a link of %r: %s", session, error)
+            logger.warning("%s: broke the rules: %s", session, error)
         self._tell(self._observer.session_down, session)
         if session.dialled and not self.closing and session.id not in self._redials:
             task = self.spawn(self._redial(session), "discoro-redial")
@@ -362,7 +373,7 @@ class Endpoint:
         redial = self._redials.pop(session.id, None)
         if redial is not None and redial is not asyncio.current_task():
             redial.cancel()
-        logger.debug("= %r: %s", session, error)
+        logger.info("%s: %s", session, error)
         self._tell(self._observer.session_lost, session, error)
 
     # --- what a session asks for (session.Shell) -------------------------------------------------------------------
@@ -381,7 +392,7 @@ class Endpoint:
         """See :class:`~.session.Shell`."""
         size = self.limits.session_queue
         error = SessionLost(f"{size} bytes wait for the peer, and it does not take them")
-        logger.warning("! %r loses its session: %s", session, error)
+        logger.warning("%r loses its session: %s", session, error)
         self._loop.call_soon(self.lose, session, error)
 
     def _drop_if_current(self, link: Link, error: Exception) -> None:
@@ -412,7 +423,7 @@ class Endpoint:
                     # Up, and perhaps down again before this task has run on: then it is still the one that dials.
                     attempt, refused_at = 0, None
                     continue
-                logger.debug("! dialling %r again failed: %s", session, error)
+                logger.debug("%s: dialling again failed: %s", session, error)
                 if not isinstance(error.__cause__, ConnectionRefusedError) or session.given:
                     refused_at = None
                     continue

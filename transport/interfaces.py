@@ -73,7 +73,7 @@ def _all_interfaces() -> list[Interface]:
         states, named = psutil.net_if_stats(), psutil.net_if_addrs()
     except OSError as error:
         # Some sandboxes do not let us look; peers named by the user and the state folder remain.
-        _log.debug("! cannot list the network interfaces: %s", error)
+        _log.debug("cannot list the network interfaces: %s", error)
         return []
     found = []
     for name, addresses in named.items():

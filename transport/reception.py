@@ -138,7 +138,7 @@ class Reception:
             except OSError as exc:
                 # No descriptors left, as a rule; the callers wait in the kernel's queue meanwhile.
                 if not complained:
-                    logger.warning("! cannot take connections for now: %s", exc)
+                    logger.warning("cannot take connections for now: %s", exc)
                 complained = True
                 await asyncio.sleep(0.1)
                 continue
@@ -202,9 +202,11 @@ class Reception:
         except AuthenticationFailed:
             count = throttle.failed(host, endpoint.time())
             if count:
-                logger.warning("! wrong secret from %s (%d in the last minute)", host, count)
+                logger.warning("wrong secret from %s (%d in the last minute)", host, count)
         except (TransportError, OSError, TimeoutError) as exc:
-            logger.debug("! connection from %s failed: %s", host, exc)
+            logger.debug(
+                "a connection from %s came to nothing: %s", host, str(exc) or type(exc).__name__
+            )
         finally:
             self._raw.discard(raw)
             decided()

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from .addresses import format_address
 from .delivery import Outlet, Sending, finish
 from .errors import ProtocolError, SessionLost, TransportError
 from .frames import (
@@ -213,6 +214,9 @@ class Session(Sending):
     def ended(self) -> bool:
         """Whether it is LOST or CLOSED."""
         return self.state is State.LOST or self.state is State.CLOSED
+
+    def __str__(self) -> str:
+        return f"{self.peer.name or self.process_id.hex()[:8]} at {format_address(*self.address)}"
 
     def __repr__(self) -> str:
         host, port = self.address

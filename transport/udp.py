@@ -99,4 +99,4 @@ def send(sock: socket.socket, datagram: bytes, address: tuple[Any, ...]) -> None
         sock.sendto(datagram, address)
     except OSError as error:
         # An interface that is down or has no route, or a full buffer: the next ask tries again.
-        _log.debug("! cannot send a datagram to %s: %s", address[0], error)
+        _log.debug("cannot send a datagram to %s: %s", address[0], error)
