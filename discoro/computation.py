@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from discoro.collecting import collect
-from discoro.coro import Coro, LocalCoro, RemoteCoro, Word
+from discoro.coro import Coro, LocalCoro, RemoteCoro, Start
 from discoro.errors import ComputationClosed, DiscoroError, PeerLost
 from discoro.files import send_blob
 from discoro.messages import (
@@ -21,7 +23,6 @@ from discoro.messages import (
     Wanted,
 )
 from discoro.scheduler.entry import is_entry, name_of
-from discoro.scheduler.outcome import Failed
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
 from discoro.values import dumps
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from discoro.bundle import Bundle
     from discoro.network import Network
     from discoro.peer import Peer
+
+log = logging.getLogger("discoro.computation")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,6 +175,8 @@ class Computation(Generic[P, T]):
                 peer.post(Kind.NOTICE, 0, 0, notice.encode())
             raise
         assert isinstance(ready, Ready)
+        sent = len(offer.bundle or b"") + sum(sources[digest][1] for digest in wanted.digests)
+        log.info("%s: set up at %s, %d bytes of code and files sent", self._name, peer.name, sent)
         return ready.handle
 
     def _call(
@@ -230,7 +235,9 @@ class Computation(Generic[P, T]):
                 if known is None or known.peer is not there or self._bundle is None:
                     return -1
                 done = await self._network().requests.ask(there, PingComputation(self._bundle.id))
-        except (TimeoutError, DiscoroError):
+        except (TimeoutError, DiscoroError) as error:
+            why = str(error) or f"no answer within {timeout} s: it computes, or is gone"
+            log.info("ping of %s at %s: %s", self._name, peer, why)
             return -1
         return 0 if isinstance(done, Done) and done.value == 1 else -1
 
@@ -241,7 +248,8 @@ class Computation(Generic[P, T]):
     ) -> Coroutine[Any, Any, Coro[T]]:
         """Await: start a coroutine of the computation at a server; gives a reference to it.
 
-        Cancelling the wait cancels the start.
+        It is on its way with the call where nothing has to be waited for; so many can be started before the first
+        of them is awaited. Cancelling the wait cancels the start.
 
         Raises:
             ComputationClosed: If it is not set up there.
@@ -249,22 +257,28 @@ class Computation(Generic[P, T]):
             NotPicklable: If an argument cannot be sent.
             PeerLost: If the server is gone; the coroutine may have run.
         """
-        if self._timeout is None:
+        network = self._network()
+        ready = self._ready_at(peer) if get_ident() == network.thread else None
+        wants = network.big.wants
+        if ready is None or self._timeout is not None or wants(args) or (kwargs and wants(kwargs)):
             return self._run(peer, args, kwargs)
-        return self._run_within(self._timeout, peer, args, kwargs)
-
-    async def _run_within(
-        self, timeout: float, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coro[T]:
-        async with asyncio.timeout(timeout):
-            return await self._run(peer, args, kwargs)
+        there, handle = ready
+        return Start(self._begin(there, handle, args, kwargs), there)
 
     async def _run(self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coro[T]:
-        there, handle = self._ready_at(peer) or await self._find_ready(peer)
+        """Run where something has to be waited for first, or borrowed: nothing happens before this is awaited."""
+        async with asyncio.timeout(self._timeout):
+            there, handle = self._ready_at(peer) or await self._find_ready(peer)
+            return await Start(self._begin(there, handle, args, kwargs), there)
+
+    def _begin(
+        self, there: Peer, handle: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RemoteCoro[T]:
         network = there.network
         number = there.next_run()
         run: RemoteCoro[T] = RemoteCoro(network, there.process, number, self._name, there.hint)
-        run.code = self._bundle.key if self._bundle is not None else None
+        assert self._bundle is not None
+        code = run.code = self._bundle.key
         wants = network.big.wants
         if wants(args) or (kwargs and wants(kwargs)):
             there.runs[number] = run
@@ -274,20 +288,8 @@ class Computation(Generic[P, T]):
                 del there.runs[number]
                 raise
         else:
-            arguments = (args, kwargs) if kwargs else (args,)
-            data = dumps(arguments, self._name, run.code)
+            data = dumps((args, kwargs) if kwargs else (args,), self._name, code)
             there.start(handle, self._detach, data, run)
-        try:
-            await Word(run)
-        except asyncio.CancelledError:
-            there.terminate(number)
-            run.heard = True
-            raise
-        if run.refused is not None:
-            run.heard = True
-            raise run.refused
-        if there.ended is not None and isinstance(run.outcome, Failed):
-            raise run.outcome.exception
         return run
 
     def _ready_at(self, where: Where) -> tuple[Peer, int] | None:

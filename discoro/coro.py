@@ -21,12 +21,13 @@ from discoro.reference import Reference
 from discoro.scheduler.default import HERE
 from discoro.scheduler.errors import WrongThread
 from discoro.scheduler.outcome import Failed, exception_of
-from discoro.scheduler.waits import Wait, stepping
+from discoro.scheduler.waits import Wait, Waitable, stepping
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
 
 if TYPE_CHECKING:
     from discoro.network import Network
+    from discoro.peer import Peer
     from discoro.scheduler.outcome import Outcome
 
 T = TypeVar("T")
@@ -174,17 +175,18 @@ class LocalCoro(_local.Coro[T], Coro[T]):
         return resolve_coro, (elsewhere.process, number, self.name, *elsewhere.address())
 
 
-class RemoteCoro(Reference, Coro[T]):
+class RemoteCoro(Reference, Coro[T], Waitable):
     """A reference to a coroutine of another process (or to one that has ended).
 
     Attributes:
         outcome: How it ended, once that is known here.
         refused: Why it never started, where it did not.
+        started: Whether there was word from its server: it runs, or has ended.
         heard: Somebody here has been told how it ended, or will be.
     """
 
     __module__ = "discoro"
-    __slots__ = ("_waiting", "heard", "outcome", "refused")
+    __slots__ = ("_waiting", "heard", "outcome", "refused", "started")
 
     def __init__(
         self,
@@ -197,6 +199,7 @@ class RemoteCoro(Reference, Coro[T]):
         Reference.__init__(self, network, process, number, name, hint)
         self.outcome: Outcome | None = None
         self.refused: BaseException | None = None
+        self.started = False
         self.heard = False
         # Those who wait for its start or its end.
         self._waiting: list[Word] | None = None
@@ -309,6 +312,13 @@ class RemoteCoro(Reference, Coro[T]):
     def _wake(self, update: Any) -> None:
         self.peer().wake(self.number, update)
 
+    def waiting(self) -> Wait | None:
+        """What a scheduler waits with for its end, where no question has to be asked for that."""
+        self.heard = True
+        if self.outcome is None and self.peer().runs.get(self.number) is not self:
+            return None
+        return End(self)
+
     # --- called by the peer
 
     def settle(self, outcome: Outcome) -> None:
@@ -321,6 +331,7 @@ class RemoteCoro(Reference, Coro[T]):
 
     def changed(self) -> None:
         """Something about it is known now; wake everybody who waits."""
+        self.started = True
         waiting = self._waiting
         if waiting is not None:
             self._waiting = None
@@ -363,6 +374,105 @@ class Word(Wait):
         waiting = self._of._waiting
         if waiting is not None and self in waiting:
             waiting.remove(self)
+
+
+class End(Word):
+    """Wait for the end of a coroutine that was started from here: ``yield remote``."""
+
+    __slots__ = ()
+
+    def start(self, waiter: Any) -> bool:
+        """Give its result, or raise what it raised; or wait."""
+        outcome = self._of.outcome
+        if outcome is None:
+            return super().start(waiter)
+        waiter._value = outcome.result()
+        return True
+
+    def came(self) -> None:
+        """Hear that there is word: that it has ended, or only that it runs."""
+        outcome = self._of.outcome
+        waiter = self._waiter
+        if waiter._wait is not self:
+            return
+        if outcome is None:
+            super().start(waiter)
+            return
+        try:
+            value = outcome.result()
+        except BaseException as error:  # whatever it was: it belongs to the coroutine that waits
+            waiter._wake(error=error)
+        else:
+            waiter._wake(value)
+
+
+class Start(Word, Generic[T]):
+    """What ``Computation.run`` gives: await it for the reference to the coroutine that it has started.
+
+    As good as the coroutine object of an ``async def``: tasks take it, too.
+    """
+
+    __slots__ = ("_peer", "_steps")
+
+    def __init__(self, run: RemoteCoro[T], peer: Peer) -> None:
+        super().__init__(run)
+        self._peer = peer
+        self._steps: Generator[Any, Any, Coro[T]] | None = None
+
+    def start(self, waiter: Any) -> bool:
+        """Give the reference where there was word from the server; or wait for that."""
+        if not self._of.started:
+            return super().start(waiter)
+        waiter._value = self._result()
+        return True
+
+    def came(self) -> None:
+        """Hear that it runs, or has ended, or never ran."""
+        waiter = self._waiter
+        if waiter._wait is not self:
+            return
+        try:
+            run = self._result()
+        except BaseException as error:  # whatever the server has said
+            waiter._wake(error=error)
+        else:
+            waiter._wake(run)
+
+    def _result(self) -> RemoteCoro[T]:
+        run = self._of
+        if run.refused is not None:
+            run.heard = True
+            raise run.refused
+        if self._peer.ended is not None and isinstance(run.outcome, Failed):
+            raise run.outcome.exception
+        return run
+
+    def drop(self) -> None:
+        """Cancel the start: nobody would have the reference."""
+        super().drop()
+        run = self._of
+        if not run.started:
+            run.heard = True
+            self._peer.terminate(run.number)
+
+    # --- what a task asks of a coroutine object
+
+    def send(self, value: Any) -> Any:
+        """Go on."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an exception in the wait."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._steps is not None:
+            self._steps.close()
 
 
 def resolve_coro(process: bytes, number: int, name: str, host: str, port: int) -> Coro[Any]:

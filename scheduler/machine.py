@@ -40,6 +40,7 @@ from .waits import (
     State,
     TimedReceive,
     Wait,
+    Waitable,
 )
 
 if TYPE_CHECKING:
@@ -427,6 +428,8 @@ class Machine(asyncio.Future[T]):
     def _begin(self, thing: Any) -> bool:
         if isinstance(thing, Machine):
             thing = Ending(thing)
+        elif isinstance(thing, Waitable):
+            thing = thing.waiting() or thing
         if isinstance(thing, Wait):
             if self._pending is not None:  # it was cancelled, or asked to swap, while it ran
                 self._wait = INTERRUPTED

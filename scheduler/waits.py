@@ -89,6 +89,16 @@ class Wait:
             self.drop()
 
 
+class Waitable:
+    """Something of another package that coroutines may yield: it knows what to wait for."""
+
+    __slots__ = ()
+
+    def waiting(self) -> Wait | None:
+        """Return a wait for it; None: it must be awaited."""
+        raise NotImplementedError
+
+
 class Outsider:
     """Stands in for a task that is no coroutine of ours."""
 
