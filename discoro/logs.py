@@ -82,6 +82,11 @@ def set_up_program() -> None:
             logging.getLogger(name).setLevel(level)
 
 
+def run_number(number: int) -> int:
+    """Return what the client itself counts in the number of a run; above it stands which session that was."""
+    return number & ((1 << 40) - 1)
+
+
 def in_words(error: BaseException) -> str:
     """Return an error in one line."""
     text = " ".join(str(error).split())

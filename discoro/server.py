@@ -29,7 +29,7 @@ from discoro.errors import (
 )
 from discoro.files import Listed
 from discoro.hosting import Hosted, Hosting
-from discoro.logs import end_in_words, in_words
+from discoro.logs import end_in_words, in_words, run_number
 from discoro.messages import (
     Blob,
     CloseComputation,
@@ -271,7 +271,7 @@ class Server:
             return
         self._hosting.started(hosted, number, detach)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("run %d of %s: %s begins", number, peer.name, hosted.name)
+            log.debug("run %d of %s: %s begins", run_number(number), peer.name, hosted.name)
         coro._watch_end(_RunEnd(self, peer, coro))
         scheduler.begin(coro)
         self._begun[number] = peer
@@ -280,7 +280,7 @@ class Server:
             scheduler.flush_later(self)
 
     def _refuse(self, peer: Peer, number: int, error: Exception) -> None:
-        log.info("run %d of %s: refused: %s", number, peer.name, in_words(error))
+        log.info("run %d of %s: refused: %s", run_number(number), peer.name, in_words(error))
         peer.post(Kind.OUTCOME, number, _REFUSED, encode_exception(error))
 
     def flush(self) -> None:
@@ -303,7 +303,7 @@ class Server:
         """A run has ended: tell whoever started it, and remember it for later questions."""
         self._begun.pop(number, None)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("run %d of %s: %s", number, peer.name, end_in_words(outcome))
+            log.debug("run %d of %s: %s", run_number(number), peer.name, end_in_words(outcome))
         waiting = self._hosting.ended(number)
         self._network.keep_outcome(number, outcome)
         if peer.ended is None:

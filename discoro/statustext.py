@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Literal
 
+from discoro.logs import run_number
 from discoro.transport.addresses import format_address
 
 Node = dict[str, Any]
@@ -21,8 +22,6 @@ MOST_ROWS = 20
 """Rows of each table after the servers'; the rest is counted."""
 STALE = 2.0
 """Seconds of age that need not be said."""
-_IN_SESSION = (1 << 40) - 1
-"""The part of a run's number that its client counts; above it stands that of the client's session, one for each client."""
 _INDENT = "  "
 _GAP = "  "
 _CUT = ".."
@@ -222,7 +221,7 @@ def _coroutines(servers: Sequence[Server], now: float, width: int, most: int) ->
     found.sort(key=lambda pair: (-pair[1]["mailbox"], pair[0], pair[1]["number"]))
     rows = [
         (
-            f"{one['name']} {one['number'] & _IN_SESSION or ''}".rstrip(),
+            f"{one['name']} {run_number(one['number']) or ''}".rstrip(),
             str(number),
             _place(one),
             one["waits_in"],

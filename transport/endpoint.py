@@ -373,7 +373,8 @@ class Endpoint:
         redial = self._redials.pop(session.id, None)
         if redial is not None and redial is not asyncio.current_task():
             redial.cancel()
-        logger.info("%s: %s", session, error)
+        ended = f" ({error.ended})" if error.ended else ""
+        logger.info("%s: session over: %s%s", session, error.reason, ended)
         self._tell(self._observer.session_lost, session, error)
 
     # --- what a session asks for (session.Shell) -------------------------------------------------------------------

@@ -490,4 +490,6 @@ def describe(error: BaseException | None) -> str:
         return "the connection was closed"
     if isinstance(error, TransportError):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
