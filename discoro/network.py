@@ -82,7 +82,9 @@ class Network:
         self._starting: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._addresses: list[tuple[str, int]] = []
-        self._outcomes = KeptOutcomes(self.limits.outcomes_kept, self.limits.outcome_seconds)
+        self._outcomes = KeptOutcomes(
+            self.limits.outcomes_kept, self.limits.outcome_seconds, self.limits.outcome_bytes
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sessions = 0
         self._closing = False

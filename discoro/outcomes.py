@@ -15,7 +15,7 @@ from collections import OrderedDict
 
 from discoro.errors import NoSuchCoro
 from discoro.scheduler.outcome import Failed, Outcome, Returned, Stopped
-from discoro.values import decode_exception, dumps, encode_exception, loads
+from discoro.values import decode_exception, dumps, encode_exception, loads, size_hint
 
 RETURNED, FAILED, TERMINATED, REFUSED, NO_SUCH = range(5)
 
@@ -58,22 +58,38 @@ class KeptOutcomes:
     Args:
         most: How many are kept.
         seconds: How long.
+        most_bytes: What the values of those that returned may take together; a single one above it is not kept.
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
+    def __init__(self, most: int, seconds: float, most_bytes: int = 64 << 20) -> None:
         self._most = most
         self._seconds = seconds
-        self._kept: OrderedDict[int, tuple[float, Outcome]] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        # When it was kept, the outcome, and roughly how much memory it takes.
+        self._kept: OrderedDict[int, tuple[float, Outcome, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def keep(self, number: int, outcome: Outcome, now: float) -> None:
         """Remember how coroutine ``number`` ended."""
+        self._drop(number)
         kept = self._kept
-        kept[number] = (now, outcome)
-        if len(kept) > self._most:
-            kept.popitem(last=False)
+        size = size_hint(outcome.value) if isinstance(outcome, Returned) else 0
+        kept[number] = (now, outcome, size)
+        self._bytes += size
+        while kept:
+            oldest = next(iter(kept))
+            old = now - kept[oldest][0] > self._seconds
+            if not old and len(kept) <= self._most and self._bytes <= self._most_bytes:
+                break
+            self._drop(oldest)
+
+    def _drop(self, number: int) -> None:
+        found = self._kept.pop(number, None)
+        if found is not None:
+            self._bytes -= found[2]
 
     def find(self, number: int, now: float) -> Outcome | None:
         """How coroutine ``number`` ended, where that is still known."""
@@ -81,6 +97,6 @@ class KeptOutcomes:
         if found is None:
             return None
         if now - found[0] > self._seconds:
-            del self._kept[number]
+            self._drop(number)
             return None
         return found[1]

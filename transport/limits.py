@@ -152,7 +152,9 @@ class Limits:
     outcomes_kept: int = 1_024
     """Outcomes kept for repeated questions: the newest ..."""
     outcome_seconds: float = 600.0
-    """... for so long."""
+    """... for so long ..."""
+    outcome_bytes: int = 64 * MIB
+    """... as long as what they returned takes no more together."""
 
     # --- bulk transfers --------------------------------------------------------------------------------------------
     bulk_write: int = 64 * KIB

@@ -73,7 +73,7 @@ async def meet(coro: Any = None) -> int:
     peer, count, size = await coro.receive()
     done = 0
     for _ in range(count):
-        done += await peer.deliver(bytes(size), timeout=1.0)
+        done += await peer.deliver(bytes(size), timeout=0.4)
     got = 0
     while await coro.receive(timeout=2.0) is not None:
         got += 1

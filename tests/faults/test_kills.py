@@ -201,7 +201,9 @@ def test_a_killed_client_leaves_nothing_at_its_server(
 
     def settled() -> bool:
         now = run_async(count)
-        now["descriptors"] -= 1  # one more than before is no leak: a connection of this census may be closing
+        now["descriptors"] -= (
+            1  # one more than before is no leak: a connection of this census may be closing
+        )
         return all(now[key] <= before[key] for key in compared)
 
     until(settled, "everything to be as before", 20.0)
