@@ -7,6 +7,7 @@ server of a node are told of the others.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -28,6 +29,8 @@ log = logging.getLogger("discoro.node")
 
 LOOK = 0.05
 """Seconds between two looks at whether the running work is done."""
+COLLECT_AFTER = 50_000
+"""New objects after which the garbage collector looks at them."""
 AGAIN = 5.0
 """Seconds between two dials of a peer given by hand."""
 JOIN_TIMEOUT = 60.0
@@ -38,6 +41,7 @@ async def serve_computations(
     settings: ServerSettings, listeners: list[socket.socket], channel: Channel
 ) -> None:
     """Serve until ordered to drain or to terminate."""
+    _collect_less()
     limits = Limits(max_file_size=settings.max_file_size)
     # The server's own folder is its current directory for its whole life; it is locked, and emptied at the end.
     workdir = Workdir.locked(settings.dest_path, settings.name, limits)
@@ -75,6 +79,16 @@ async def serve_computations(
             channel.snapshot = None
             for task in tasks:
                 task.cancel()
+
+
+def _collect_less() -> None:
+    """Look for garbage in cycles less often, and not in what was imported.
+
+    Each coroutine is a handful of objects without cycles; with Python's 700 a server that starts and ends thousands of them
+    spends a fifth of its time on looking.
+    """
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
 async def _until_drained(

@@ -5,7 +5,7 @@ can be taken. It is created when the first message has to wait: an empty deque c
 most coroutines are handed what they wait for. The loop that runs coroutines takes messages by hand::
 
     message = mailbox.popleft()
-    if mailbox.attention:
+    if mailbox.attention and (mailbox.awaited or (mailbox and isinstance(mailbox[0], Mark))):
         mailbox.attend()
 """
 
@@ -31,14 +31,16 @@ class Mailbox(deque[Any]):
 
     Attributes:
         marks: How many of the entries are marks.
-        attention: Not zero while :meth:`attend` has something to do after a message was taken.
+        attention: Not zero while :meth:`attend` may have something to do after a message was taken.
+        awaited: Somebody waits for room: it has something to do.
     """
 
-    __slots__ = ("_room", "attention", "marks")
+    __slots__ = ("_room", "attention", "awaited", "marks")
 
     def __init__(self) -> None:
         self.marks = 0
         self.attention = 0
+        self.awaited = False
         self._room: list[Callable[[], None]] | None = None
 
     @property
@@ -74,6 +76,7 @@ class Mailbox(deque[Any]):
         """Call ``callback()`` once when the next message is taken."""
         if self._room is None:
             self._room = []
+            self.awaited = True
             self.attention += 1
         self._room.append(callback)
 
@@ -86,6 +89,7 @@ class Mailbox(deque[Any]):
             mark.taken()
         if self._room is not None:
             callbacks, self._room = self._room, None
+            self.awaited = False
             self.attention -= 1
             for callback in callbacks:
                 callback()

@@ -15,6 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import SchedulerClosed, WrongThread
+from .mailbox import Mark
 from .waits import ENDED, HANDED, READY, RUNNING
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class Stepper:
                                 error = coro._next_error()
                         elif queue := coro._queue:
                             value = queue.popleft()
-                            if queue.attention:
+                            if queue.attention and (
+                                queue.awaited or (queue and isinstance(queue[0], Mark))
+                            ):
                                 queue.attend()
                             if self.credit <= 0:
                                 coro._wait = HANDED

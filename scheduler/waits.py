@@ -17,6 +17,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import DiscoroError, NoSuchCoro, NotTheCoroutine
+from .mailbox import Mark
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Receive(Wait):
             if queue and scheduler.credit > 0 and coro._pending is None:
                 scheduler.credit -= 1
                 message = queue.popleft()
-                if queue.attention:
+                if queue.attention and (queue.awaited or (queue and isinstance(queue[0], Mark))):
                     queue.attend()
                 return message
             return (yield self)
