@@ -179,15 +179,6 @@ class CallService(Message):
     arguments: bytes
 
 
-@_message(16)
-@dataclass(frozen=True, slots=True)
-class MonitorService(Message):
-    """Let the pickled reference monitor every coroutine of the service ``number``."""
-
-    number: int
-    watcher: bytes
-
-
 @_message(17)
 @dataclass(frozen=True, slots=True)
 class Adjust(Message):
