@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.processes import World, until
+from tests.processes import ServerProgram, World, until
 
 PROGRAMS = Path(__file__).with_name("programs")
 
@@ -26,6 +26,22 @@ def changed(text: str) -> str:
     for pattern, replacement in rules:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return text
+
+
+def serve(here: World, count: int, udp_port: int | None = None) -> None:
+    """Start servers, whose warnings are no errors: old code warns that it is old."""
+    servers = []
+    for number in range(count):
+        options = {
+            "name": f"server-{number}",
+            "node": "127.0.0.1",
+            "tcp_port": 0,
+            "udp_port": here.udp_port if udp_port is None else udp_port,
+        }
+        environment = {**here.environment, "PYTHONWARNINGS": "ignore"}
+        servers.append(ServerProgram(here.folder, environment, options, {}))
+    here.programs.extend(servers)
+    assert all(server.port for server in servers)
 
 
 class Old:

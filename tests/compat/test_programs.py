@@ -9,30 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.old import PROGRAMS, Old, changed
-from tests.processes import ServerProgram, World, free_port, world
+from tests.compat.old import PROGRAMS, Old, changed, serve
+from tests.processes import World, free_port, world
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as own:
         yield own
-
-
-def serve(here: World, count: int) -> None:
-    """Start servers, whose warnings are no errors: old code warns that it is old."""
-    servers = []
-    for number in range(count):
-        options = {
-            "name": f"server-{number}",
-            "node": "127.0.0.1",
-            "tcp_port": 0,
-            "udp_port": here.udp_port,
-        }
-        environment = {**here.environment, "PYTHONWARNINGS": "ignore"}
-        servers.append(ServerProgram(here.folder, environment, options, {}))
-    here.programs.extend(servers)
-    assert all(server.port for server in servers)
 
 
 def test_only_import_lines_are_changed() -> None:
