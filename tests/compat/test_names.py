@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.compat.old import PROGRAMS, changed, serve
-from tests.processes import world
+from tests.compat.old import PROGRAMS, changed
 
 OF_2014 = """AsyncSocket AsynCoroSocket Coro AsynCoro Lock RLock Event Condition Semaphore HotSwapException MonitorException
 Location Channel CategorizeMessages AsyncThreadPool AsyncDBCursor MetaSingleton logger serialize unserialize RCI"""
@@ -133,22 +132,13 @@ def test_the_migration_guide_names_every_public_name() -> None:
     assert not missing
 
 
-def test_the_programs_of_the_migration_guide_print_the_same(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
-    programs = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    assert len(programs) == 2
-    with world(tmp_path) as here:
-        serve(here, 1, udp_port=0)
-        for program in programs:
-            assert here.program(program, PYTHONWARNINGS="ignore").ends() == "49\n"
-
-
 def test_the_sed_lines_of_the_migration_guide_do_what_the_tests_do(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
-    found = re.search(r"\$ (sed -E .*?\*\.py)\n", guide, re.DOTALL)
-    assert found is not None
+    commands = re.findall(r"^\$ (sed .*)$", guide, re.MULTILINE)
+    assert len(commands) == 3
     for path in PROGRAMS.iterdir():
         (tmp_path / f"{path.stem}.py").write_text(path.read_text())
-    subprocess.run(["sh", "-c", found[1]], cwd=tmp_path, check=True)
+    for command in commands:
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
     for path in PROGRAMS.iterdir():
         assert (tmp_path / f"{path.stem}.py").read_text() == changed(path.read_text())
