@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from discoro.errors import DiscoroError, MailboxFull, MessageRefused, NoSuchCoro
+from discoro.freshmemory import new_bytearray, new_bytes
 from discoro.outcomes import FAILED, failed
 from discoro.peer import OVERHEAD
 from discoro.scheduler.outcome import Returned
 from discoro.transport import codec
 from discoro.transport.errors import ControlError, ProtocolError
 from discoro.transport.frames import Kind
-from discoro.values import dumps_parts, encode_exception, loads_parts, size_hint
+from discoro.values import PLAIN, dumps_parts, encode_exception, loads_parts, part_kinds, size_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("discoro.big")
 
-# Values of these types are small, or pickle as fast as they can be copied.
-_PLAIN = frozenset((int, float, bool, str, type(None)))
 # A pickle up to this length travels inside the entry.
 _INLINE = 512 << 10
 # Before a pickle without buffers: the form of dumps_parts.
@@ -78,15 +78,19 @@ class MessageTooBig(DiscoroError):
 class _Place:
     """Memory for one buffer, made when its transfer's turn has come."""
 
-    __slots__ = ("buffer", "size")
+    __slots__ = ("buffer", "is_bytes", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, is_bytes: bool) -> None:
         self.size = size
-        self.buffer: bytearray | None = None
+        self.is_bytes = is_bytes
+        self.buffer: bytes | bytearray | None = None
 
-    def make(self) -> bytearray:
-        """Make it, now."""
-        self.buffer = bytearray(self.size)
+    def make(self) -> Any:
+        """Make it, now; returns where its bytes go."""
+        if self.is_bytes:
+            self.buffer, view = new_bytes(self.size)
+            return view
+        self.buffer = new_bytearray(self.size)
         return self.buffer
 
 
@@ -119,6 +123,19 @@ class _Incoming:
         return self.head, buffers
 
 
+def _arrays(head: bytes | None, count: int) -> set[int]:
+    """Which of the transfers become a bytearray; the others, the pickle and a whole payload among them, become bytes."""
+    if head is None:
+        return set(range(1, count))
+    if head == _WHOLE:
+        return set()
+    try:
+        kinds = part_kinds(head)
+    except (ValueError, struct.error) as error:
+        raise ControlError(f"a big message with a head that is none: {error}") from error
+    return {at for at, kind in enumerate(kinds) if kind == "bytearray"}
+
+
 class BigMessages:
     """The big messages of one process, both ways."""
 
@@ -130,12 +147,12 @@ class BigMessages:
     def wants(self, value: Any) -> bool:
         """Whether a value should go beside the control connection, as far as a short look tells."""
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             return False
         if (kind is dict or kind is tuple) and len(value) <= 8:
             # Once per message, and nearly always a few small values.
             for item in value.values() if kind is dict else value:
-                if type(item) not in _PLAIN:
+                if type(item) not in PLAIN:
                     break
             else:
                 return False
@@ -292,8 +309,9 @@ class BigMessages:
             taking.lane.arrived(incoming.size + OVERHEAD)
         elif len(self._incoming.get(peer, ())) >= self._network.limits.max_runs:
             raise ProtocolError(f"{self._network.limits.max_runs} big entries on their way")
+        arrays = _arrays(incoming.head, len(listed))
         for number, size in listed:
-            place = _Place(size)
+            place = _Place(size, len(incoming.places) not in arrays)
             incoming.places.append(place)
             try:
                 incoming.coming.append(peer.bulk.expect(number, size, place.make))

@@ -122,6 +122,9 @@ RULES: dict[str, Callable[[Member], object]] = {
     "a big message of negative size": lambda m: m.one(
         Kind.BIG, NOBODY, 0, msgpack.packb([2, 0, None, [[1, -5]]])
     ),
+    "a big message with a head that is none": lambda m: m.one(
+        Kind.BIG, number_of_server(m), 0, msgpack.packb([2, 0, b"\xff\xff\xff\xff", [[1, 5]]])
+    ),
     "a big message of one transfer twice": lambda m: m.one(
         Kind.BIG, 1, 5, msgpack.packb([2, 0, None, [[1, 5], [1, 5]]])
     ),
