@@ -25,6 +25,7 @@ from discoro.coro import Coro, LocalCoro, RemoteCoro
 from discoro.errors import DiscoroError, RunRefused
 from discoro.messages import CallService, Located, Message
 from discoro.outcomes import RETURNED, encode_outcome
+from discoro.reference import Reference
 from discoro.scheduler.entry import is_entry, name_of
 from discoro.scheduler.errors import NotACoroutine
 from discoro.scheduler.outcome import Outcome, Returned
@@ -235,7 +236,7 @@ class RCI(Generic[T]):
         return resolve_rci, (network.process, number, self.name, *network.address())
 
 
-class RemoteRCI(RCI[T]):
+class RemoteRCI(Reference, RCI[T]):
     """A reference to a service of another process."""
 
     __module__ = "discoro"
@@ -248,37 +249,10 @@ class RemoteRCI(RCI[T]):
         name: str,
         hint: tuple[str, int] | None,
     ) -> None:
-        self._network = network
-        self.process = process
-        self._number = number
-        self.name = name
-        self.hint = hint
+        Reference.__init__(self, network, process, number, name, hint)
         self._monitors = []
         self._running = set()
         self._closed = False
-
-    def __repr__(self) -> str:
-        return f"<discoro.RemoteRCI {self.name} at {self.location}>"
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, RemoteRCI):
-            return self.number == other.number and self.process == other.process
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.process, self.number))
-
-    @property
-    def network(self) -> Network:
-        """The network through which it is reached."""
-        if self._network is None:
-            self._network = cast("Network", LocalCoro.home().elsewhere)
-        return self._network
-
-    @property
-    def location(self) -> Location:
-        """Where its coroutines run."""
-        return self.network.location_of(self.process, self.hint)
 
     def register(self, name: str | None = None) -> int:
         """Refuse: a service is registered where it is."""
@@ -294,7 +268,7 @@ class RemoteRCI(RCI[T]):
         network.check_thread("a call of the service")
         if self._closed:
             raise DiscoroError(f"this reference to the service {self.name!r} was closed")
-        peer = network.peer(self.process, self.hint)
+        peer = self.peer()
         await peer.wait_open()
         number = peer.next_run()
         call = CallService(self.number, number, dumps((args, kwargs), self.name))
@@ -322,13 +296,6 @@ class RemoteRCI(RCI[T]):
         self._running.clear()
         return 0
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        host, port = self.hint or ("", 0)
-        peer = self.network.peers.get(self.process)
-        if peer is not None and peer.session is not None:
-            host, port = peer.session.peer.host, peer.session.peer.port
-        return resolve_rci, (self.process, self.number, self.name, host, port)
-
 
 def resolve_rci(process: bytes, number: int, name: str, host: str, port: int) -> RCI[Any]:
     """The service (process, number): itself, if it lives here, else a reference.
@@ -341,6 +308,9 @@ def resolve_rci(process: bytes, number: int, name: str, host: str, port: int) ->
         if isinstance(service, RCI):
             return service
     return RemoteRCI(home, process, number, name, (host, port) if port else None)
+
+
+RemoteRCI.resolve = staticmethod(resolve_rci)
 
 
 # --- where services live
