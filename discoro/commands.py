@@ -21,8 +21,14 @@ FAILED, NO_NODE = 1, 3
 
 def run(verb: str, arguments: list[str]) -> int:
     """Carry out one of them; return the exit status."""
+    from discoro.scheduler.errors import DiscoroError
+
     verbs = {"status": status, "stop": stop, "completion": completion}
-    return verbs[verb](arguments)
+    try:
+        return verbs[verb](arguments)
+    except DiscoroError as error:
+        print(f"discoro: {error}", file=sys.stderr)
+        return FAILED
 
 
 def status(arguments: list[str]) -> int:
@@ -34,6 +40,7 @@ def status(arguments: list[str]) -> int:
     from discoro.statustext import status_text
 
     folder = StateFolder()
+    folder.check()
     nodes: list[dict[str, Any]] = []
     silent = 0
     for record in folder.nodes():
@@ -79,6 +86,7 @@ def stop(arguments: list[str]) -> int:
     from discoro.statefolder import StateFolder
 
     folder = StateFolder()
+    folder.check()
     nodes = folder.nodes()
     chosen = [n for n in nodes if options.name in (None, n.name, str(n.pid))]
     if not chosen:

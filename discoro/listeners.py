@@ -43,7 +43,8 @@ class AddressUnusable(DiscoroError):
 
     def __init__(self, host: str, reason: str) -> None:
         super().__init__(
-            f"cannot listen on {host}: {reason}. It must be an address of this machine (-i)."
+            f"cannot listen on {host}: {reason}.\n"
+            f"    -i takes addresses of this machine: {', '.join(_own_addresses()) or 'none is known'}"
         )
         self.host = host
 
@@ -104,8 +105,19 @@ def _open(host: str, port: int, *, optional: bool) -> socket.socket | None:
         reason = error.strerror or str(error)
         if error.errno == errno.EACCES:
             reason += " (ports below 1024 are the superuser's)"
-        raise AddressUnusable(format_address(host, port), reason) from error
+        raise AddressUnusable(format_address(host, port) if port else host, reason) from error
     return listener
+
+
+def _own_addresses() -> list[str]:
+    """Return the addresses of this machine, as far as they are known."""
+    import psutil  # on the error path only
+
+    try:
+        found = [address for of_one in psutil.net_if_addrs().values() for address in of_one]
+    except (psutil.Error, OSError):
+        return []
+    return [a.address for a in found if a.family in (socket.AF_INET, socket.AF_INET6)]
 
 
 def port_owner(port: int) -> str:

@@ -18,6 +18,7 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ from discoro.control import ControlServer
 from discoro.keyboard import Keyboard
 from discoro.listeners import open_listeners
 from discoro.nodesettings import NodeSettings, ServerSettings
+from discoro.scheduler.errors import DiscoroError
 from discoro.serverchild import Program
 from discoro.standin import AnswerForDead, NobodyAnswers, ParentEndpoint, Standin
 from discoro.statefolder import NodeRecord, ServerRecord, StateFolder, machine_id
@@ -47,6 +49,37 @@ SAY_SLOW = 10.0
 FAILED, INTERRUPTED = 1, 130
 
 
+class DestPathUnusable(DiscoroError):
+    """The folder in which servers are to keep files cannot be used.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"servers cannot keep their files in {path}: {reason}.\n"
+            "    Choose a folder that you may write to: --dest_path DIR"
+        )
+        self.path = path
+
+
+def check_dest_path(path: str) -> None:
+    """See that servers will be able to make their folders below ``path``.
+
+    Raises:
+        DestPathUnusable: If not: said once, before any of them has started.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".discoro-", dir=path):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DestPathUnusable(path, "it is no folder") from error
+    except OSError as error:
+        raise DestPathUnusable(path, error.strerror or str(error)) from error
+
+
 class Parent:
     """One node."""
 
@@ -59,6 +92,7 @@ class Parent:
         self._terminal: Terminal | None = None
         self._endpoint: ParentEndpoint | None = None
         self._announcer: Announcer | None = None
+        self._dest_path = settings.dest_path or folder.default_dest_path()
         self._lifeline = (
             socket.socket(fileno=settings.lifeline) if settings.lifeline is not None else None
         )
@@ -81,6 +115,7 @@ class Parent:
         if self._lifeline is not None:
             self._lifeline.set_inheritable(False)
         self._folder.make()
+        check_dest_path(self._dest_path)
         sockets = [self._listeners(number) for number in range(self.settings.servers)]
         key = Secret(self.settings.secret).prs.hex()
         ports = tuple(group[0].getsockname()[1] for group in sockets if group)
@@ -120,7 +155,7 @@ class Parent:
             node=s.name,
             number=number,
             key=key,
-            dest_path=s.dest_path or self._folder.default_dest_path(),
+            dest_path=self._dest_path,
             local=s.local,
             ext_ip_addr=s.ext_ip_addr,
             udp_port=s.udp_port,

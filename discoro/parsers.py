@@ -48,6 +48,8 @@ class Parser(argparse.ArgumentParser):
             import difflib
 
             options = [option for option in self._option_string_actions if option.startswith("--")]
+            if not self.prog.endswith(tuple(VERBS)):
+                options += VERBS
             near = difflib.get_close_matches(extra[0].partition("=")[0], options, 1)
             meant = f" (did you mean {near[0]}?)" if near else ""
             self.error(f"unknown argument: {extra[0]}{meant}")

@@ -8,6 +8,8 @@ its parent. So they are written over there before the first server is forked.
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 
@@ -69,7 +71,11 @@ def find_secret(
             f"better: --secret-file FILE, or {VARIABLE} in the environment."
         )
     elif file is not None:
-        text, source = _read(file), f"--secret-file {file}"
+        (text, exposed), source = _read(file), f"--secret-file {file}"
+        if exposed:
+            warnings.append(
+                f"other users of this machine can read {file}: chmod 600 {shlex.quote(file)}"
+            )
     elif variable:
         text, source = variable, VARIABLE
     else:
@@ -86,16 +92,25 @@ def find_secret(
     return FoundSecret(text.rstrip("\r\n"), source, warnings=tuple(warnings))
 
 
-def _read(file: str) -> str:
+def _read(file: str) -> tuple[str, bool]:
+    """Return what stands in a file, and whether other users can read it there."""
+    source = f"--secret-file {file}"
     try:
         with open(file, encoding="utf-8") as opened:
+            state = os.fstat(opened.fileno())
+            exposed = stat.S_ISREG(state.st_mode) and bool(state.st_mode & 0o044)
             lines = opened.read(65_536).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SecretUnusable(f"--secret-file {file}", reason) from error
+    except FileNotFoundError as error:
+        make = f"(umask 077; python -m discoro --new-secret > {shlex.quote(file)})"
+        raise SecretUnusable(source, f"there is no such file. Make it: {make}") from error
+    except UnicodeDecodeError as error:
+        raise SecretUnusable(source, "the file holds no text (UTF-8)") from error
+    except OSError as error:
+        raise SecretUnusable(source, error.strerror or str(error)) from error
     if len(lines) > 1 and any(lines[1:]):
-        raise SecretUnusable(f"--secret-file {file}", "the file has more than one line")
-    return lines[0] if lines else ""
+        reason = "the file has more than one line; it must hold the secret and nothing else"
+        raise SecretUnusable(source, reason)
+    return lines[0] if lines else "", exposed
 
 
 def hide(text: str) -> bool:

@@ -20,6 +20,7 @@ from discoro.messages import Neighbours
 from discoro.nodesettings import ServerSettings
 from discoro.snapshot import snapshot
 from discoro.transport.addresses import Location, parse_address
+from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret
@@ -44,8 +45,12 @@ async def serve_computations(
     _collect_less()
     limits = Limits(max_file_size=settings.max_file_size)
     # The server's own folder is its current directory for its whole life; it is locked, and emptied at the end.
-    workdir = Workdir.locked(settings.dest_path, settings.name, limits)
-    os.chdir(workdir.path)
+    try:
+        workdir = Workdir.locked(settings.dest_path, settings.name, limits)
+        os.chdir(workdir.path)
+    except (OSError, TransportError) as error:
+        log.error("cannot keep files in %s: %s", settings.dest_path, error)
+        raise SystemExit(1) from error
     async with discoro.Scheduler(
         name=settings.name,
         secret=Secret.from_prs(bytes.fromhex(settings.key)),

@@ -155,6 +155,22 @@ class StateFolder:
                 return file.read().strip() or None
         except FileNotFoundError:
             return None
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it holds no text"
+            raise StateFolderUnusable(self.path, f"its file `secret`: {reason}") from error
+
+    def check(self) -> None:
+        """See that we may look into the folder, if there is one.
+
+        Raises:
+            StateFolderUnusable: If it is somebody else's.
+        """
+        try:
+            os.listdir(self.nodes_path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StateFolderUnusable(self.path, error.strerror or str(error)) from error
 
     def secret(self, generate: Callable[[], str]) -> tuple[str, bool]:
         """Return the user's secret and whether this call has made it, with ``generate``.
@@ -165,9 +181,11 @@ class StateFolder:
         if known is not None:
             return known, False
         self.make()
-        handle, beside = tempfile.mkstemp(
-            prefix=".secret-", dir=self.path
-        )  # mode 0600 from the start
+        try:
+            # Its mode is 0600 from the start.
+            handle, beside = tempfile.mkstemp(prefix=".secret-", dir=self.path)
+        except OSError as error:
+            raise StateFolderUnusable(self.path, error.strerror or str(error)) from error
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(generate() + "\n")

@@ -39,6 +39,18 @@ def test_an_option_wins_over_a_file_over_the_environment_over_the_generated_one(
     assert not found.fresh
 
 
+def test_a_file_that_others_can_read_warns_and_says_what_to_type(
+    folder: StateFolder, tmp_path: Path
+) -> None:
+    file = tmp_path / "a secret"
+    file.write_text(LONG)
+    file.chmod(0o640)
+    (warning,) = find_secret(None, str(file), {}, folder).warnings
+    assert f"chmod 600 '{file}'" in warning
+    file.chmod(0o600)
+    assert find_secret(None, str(file), {}, folder).warnings == ()
+
+
 def test_children_do_not_inherit_the_variable(folder: StateFolder) -> None:
     for option in (None, LONG):
         environment = {"DISCORO_SECRET": LONG, "HOME": "/"}
@@ -70,7 +82,7 @@ def test_it_does_not_show_in_a_repr(folder: StateFolder) -> None:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"", "empty"), (b"\n", "empty"), (b"a\nb\n", "more than one line"), (b"\xff\xfe", "decode")],
+    [(b"", "empty"), (b"\n", "empty"), (b"a\nb\n", "more than one line"), (b"\xff\xfe", "no text")],
 )
 def test_a_file_without_one_secret_is_refused_by_name(
     folder: StateFolder, tmp_path: Path, content: bytes, why: str

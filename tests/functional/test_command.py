@@ -134,7 +134,8 @@ def test_a_secret_from_a_file_is_named_by_its_source(start: Start, tmp_path: Pat
         (["--join", "bob"], "names no port"),
         (["--name", "a/b"], "--name"),
         (["-s", ""], "--new-secret"),
-        (["--secret-file", "/nonexistent/file"], "/nonexistent/file"),
+        (["--secret-file", "/nonexistent/file"], "--new-secret > /nonexistent/file"),
+        (["statu"], "did you mean status?"),
         (["--join", "bob:1", "--tcp_port", "5"], "listens nowhere"),
     ],
 )
@@ -154,6 +155,35 @@ def test_a_wrong_level_of_logging_is_wrong_usage(tmp_path: Path) -> None:
 def test_an_unreadable_certificate_is_said_before_anything_starts(tmp_path: Path) -> None:
     done = run(tmp_path, "--certfile", str(tmp_path / "none.pem"))
     assert done.returncode == 1 and "none.pem" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_that_servers_cannot_keep_files_in_is_said_once_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file, file / "below"):
+        done = run(tmp_path, "-c", "1", "--dest_path", str(path))
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert f"cannot keep their files in {path}: it is no folder" in done.stderr
+        assert "--dest_path DIR" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "arguments"), [("secret", ["-c", "1"]), ("nodes", ["status"]), ("nodes", ["stop"])]
+)
+def test_a_state_folder_that_cannot_be_read_is_named(
+    spoilt: str, arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "discoro").mkdir(mode=0o700)
+    if spoilt == "secret":
+        (tmp_path / "discoro/secret").mkdir()
+    else:
+        (tmp_path / "discoro/nodes").touch()
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"the state folder {tmp_path}/discoro cannot be used: " in done.stderr
+    assert "Set XDG_STATE_HOME" in done.stderr
 
 
 def test_new_secret_prints_a_good_one(tmp_path: Path) -> None:
@@ -207,6 +237,14 @@ def test_a_port_that_is_taken_names_its_owner(tmp_path: Path) -> None:
     assert f"TCP port {port} on 127.0.0.1 is taken by pid {os.getpid()} (" in done.stderr
 
 
+def test_a_folder_for_files_is_made(start: Start, tmp_path: Path) -> None:
+    free = tmp_path / "new" / "folder"
+    node = start("-c", "1", "--dest_path", str(free)).ready()
+    assert free.is_dir() and not os.listdir(free)
+    node.process.terminate()
+    assert node.ends() == 0
+
+
 def test_exactly_the_given_addresses_are_bound(start: Start) -> None:
     environment = {"DISCORO_SECRET": "long enough for everybody"}
     node = start("-c", "1", "-i", "127.0.0.2", "--ip-addr=127.0.0.3", environment=environment)
@@ -218,7 +256,8 @@ def test_exactly_the_given_addresses_are_bound(start: Start) -> None:
 
 def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "-i", "192.0.2.1")
-    assert done.returncode == 1 and "cannot listen on 192.0.2.1" in done.stderr
+    assert done.returncode == 1 and "cannot listen on 192.0.2.1: " in done.stderr
+    assert "addresses of this machine: " in done.stderr and "127.0.0.1" in done.stderr
 
 
 # --- the ends ----------------------------------------------------------------------------------------------------------
