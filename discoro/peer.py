@@ -17,10 +17,11 @@ from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, RunRefused
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
+from discoro.scheduler.waits import EAGER
 from discoro.transport.errors import FrameTooBig, LaneFull, TransferFailed
 from discoro.transport.frames import Kind
 from discoro.transport.lanes import OutLane
-from discoro.values import dumps, encode_exception
+from discoro.values import PLAIN, dumps, encode_exception
 
 if TYPE_CHECKING:
     from discoro.coro import Coro, RemoteCoro
@@ -79,6 +80,7 @@ class Peer:
         # Looked up once, for send_value().
         self._wants = network.big.wants
         self._sender = network.sender_number
+        self._scheduler = network.scheduler
         self._send: Callable[[int, int, int, bytes], None] = self.post
 
     def __repr__(self) -> str:
@@ -190,7 +192,13 @@ class Peer:
         Raises:
             MailboxFull: If too much waits for it already.
         """
-        if self._wants(message):
+        # Once per message, so nothing is called here that can be left out.
+        if type(message) is dict and len(message) <= 8:
+            for item in message.values():
+                if type(item) not in PLAIN and self._wants(message):
+                    self.network.big.send(self, target, message)
+                    return
+        elif self._wants(message):
             self.network.big.send(self, target, message)
             return
         data = dumps(message, "the message", code)
@@ -199,9 +207,14 @@ class Peer:
         if lane is None or lane.credit <= 0 or lane.waiting or size > self._max_payload:
             self.send_bytes(target, data)
             return
-        # Once per message: what queue() does, where nothing has to wait. Who has a lane has a session.
+        # What queue() does, where nothing has to wait. Who has a lane has a session.
         lane.credit -= size + OVERHEAD
-        self._send(_SEND, target, self._sender(), data)
+        if EAGER:
+            source = self._sender()
+        else:
+            running = self._scheduler.running
+            source = 0 if running is None else running._number or running.number
+        self._send(_SEND, target, source, data)
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that is pickled already."""

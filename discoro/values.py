@@ -59,6 +59,8 @@ def size_hint(value: Any) -> int:
     return size
 
 
+#: Values of these types are small, or pickle as fast as they can be copied.
+PLAIN = frozenset({int, float, bool, str, type(None)})
 _SMALL = frozenset({int, float, bool, type(None)})
 _SIZED = frozenset({str, bytes, bytearray})
 _CONTAINERS = frozenset({tuple, list, dict})
