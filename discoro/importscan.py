@@ -1,14 +1,19 @@
-"""Which modules a piece of code imports, read from its source or its bytecode. Pure."""
+"""Which modules a piece of code imports, read from its source or its bytecode. Does no I/O."""
 
 from __future__ import annotations
 
 import ast
 import dis
+import threading
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+
+# Computations are collected in threads, several at once.
+_parsing = threading.Lock()
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,21 @@ def imports_of_source(source: str | bytes, package: str) -> list[Import]:
         package: Its ``__package__``, "" for a module at the top.
     """
     try:
-        tree = ast.parse(source)
+        tree = _parsed(source)
     except (SyntaxError, ValueError):
         return []
     return list(_walk(tree.body, package, "", False))
+
+
+def _parsed(source: str | bytes) -> ast.Module:
+    """Parse. Python 3.11 and 3.12 count the depth of two parsers that run side by side as one, and raise SystemError."""
+    with _parsing:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return ast.parse(source)
+            except SystemError:
+                continue  # somebody else's thread parses at this moment
+        return ast.parse(source)
 
 
 def _walk(body: list[ast.stmt], package: str, inside: str, guarded: bool) -> Iterator[Import]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -138,3 +139,11 @@ def test_imports_in_a_functions_bytecode_are_found() -> None:
 
 def test_globals_are_found_with_their_lines() -> None:
     assert lines_of_globals(function().__code__) == {"ImportError": 9, "path": 11, "CONST": 11}
+
+
+def test_many_threads_parse_at_once() -> None:
+    """CPython 3.11 raises SystemError where two of its own parsers run side by side."""
+    source = "\n".join(f"def f{n}(a, b=[{{1: (2, [3])}}]):\n    import os{n}" for n in range(300))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: len(imports_of_source(source, "")), range(40)))
+    assert found == [300] * 40
