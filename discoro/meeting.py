@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
 from discoro.messages import Neighbours
 from discoro.statefolder import StateFolder
-from discoro.transport.addresses import listen_hosts
+from discoro.transport.addresses import format_address, listen_hosts
 from discoro.transport.beacon import Ask, Beacon
 from discoro.transport.discovery import Discovery, DiscoveryUnavailable
 from discoro.transport.hints import Hints
@@ -178,6 +178,12 @@ class Meeting:
         errors.sort(key=lambda error: isinstance(error, PeerUnreachable))
         if errors:
             return "; ".join(list(dict.fromkeys(str(error) for error in errors))[:3])
+        if self._dialling:
+            where = ", ".join(format_address(*address) for address in sorted(self._dialling)[:3])
+            return (
+                f"{where} was dialled and does not answer yet: it computes or is stopped (`python -m discoro status` "
+                "there tells), or a firewall drops what we send"
+            )
         options = self._network.options
         return (
             f"nobody answers in cluster {options.cluster!r} on UDP port {options.udp_port}, and no node runs "

@@ -172,7 +172,7 @@ def _notes(server: Server) -> list[str]:
     if server["pid"] and server["state"] != "starting":
         age = server["as_of"]
         if age is None:
-            notes.append("it does not say what runs in it, and has not been asked before")
+            notes.append("it does not say what runs in it")
         elif age > STALE:
             notes.append(
                 f"it does not say what runs in it; shown is what it said {duration(age)} ago"

@@ -320,6 +320,8 @@ class Supervised:
 
     def status(self, now: float) -> dict[str, Any]:
         """Return what ``status`` shows of it; see :meth:`look`."""
+        # What was told before the numbers changed is no longer so.
+        known = self._snapshot if self._snapshot.get("counts") == self.counts else {}
         facts: dict[str, Any] = {
             "name": self.name,
             "pid": self.child.pid if self.child else None,
@@ -331,13 +333,13 @@ class Supervised:
             "busy": None,
             "stopped": self.child.stopped() if self.child else False,
             "counts": self.counts,
-            "as_of": now - self._snapshot_at if self._snapshot else None,
-            "computations": self._snapshot.get("computations", []),
-            "coroutines": self._snapshot.get("coroutines", []),
-            "more_coroutines": self._snapshot.get("more_coroutines", 0),
-            "peers": self._snapshot.get("peers", []),
+            "as_of": now - self._snapshot_at if known else None,
+            "computations": known.get("computations", []),
+            "coroutines": known.get("coroutines", []),
+            "more_coroutines": known.get("more_coroutines", 0),
+            "peers": known.get("peers", []),
         }
-        if self._blocked is not None:
+        if self._blocked is not None and not facts["stopped"]:
             seconds = self._blocked.seconds + now - self._blocked_at
             blocked = replace(self._blocked, seconds=seconds)
             facts["blocked"], facts["busy"] = str(blocked), blocked.facts

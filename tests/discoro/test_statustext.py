@@ -105,7 +105,7 @@ def test_a_node_says_what_it_is_and_each_server_what_it_does() -> None:
     assert "      it does not say what runs in it; shown is what it said 12 s ago" in lines
     assert row_of(lines, "bob-4")[2] == "-"
     assert "stopped (SIGSTOP)" in "".join(lines) and "      kill -CONT 811 lets it go on" in lines
-    assert "      it does not say what runs in it, and has not been asked before" in lines
+    assert "      it does not say what runs in it" in lines
     assert status_text([], NOW) == ""
 
 

@@ -412,3 +412,53 @@ yield computing.run(peer, 1000)
             node.process.send_signal(signal.SIGINT)
             time.sleep(0.1)
     assert node.ends() == 130
+
+
+def test_who_looks_for_a_stopped_server_is_told_that_it_does_not_answer_yet(start: Start) -> None:
+    """And not that no node runs here: then its user would start another one."""
+    node = start("-c", "1", "-n", "bob").ready()
+    pid = node.server()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    node.says("is stopped (kill -CONT")
+    body = """
+found = yield discoro.Coro.locate("discoro_server", timeout=60)
+return found.location.name
+"""
+    looking = program(node, body)
+    try:
+        assert looking.stderr is not None
+        said = looking.stderr.readline()
+        assert "still looking for" in said and "does not answer yet" in said, said
+        assert "kill -CONT" in shown(node)
+        os.kill(pid, signal.SIGCONT)
+        out, err = looking.communicate(timeout=60)
+        assert out.split() == ["bob-1"], err
+    finally:
+        looking.kill()
+        looking.communicate()
+    node.process.terminate()
+    assert node.ends() == 0
+
+
+def test_a_ping_of_a_busy_server_gives_minus_one_and_the_log_says_why(start: Start) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    body = (
+        FIND.format(name="bob-1")
+        + """
+first, second = discoro.Computation(work), discoro.Computation(busy)
+yield first.setup(peer)
+yield second.setup(peer)
+starting = second.run(peer, 3.0)
+answers = [(yield first.ping(peer, timeout=0.2))]
+while answers[-1] != 0 or -1 not in answers:
+    answers.append((yield first.ping(peer, timeout=0.2)))
+yield starting
+return sorted(set(answers))
+"""
+    )
+    running = program(node, body, DISCORO_LOG="info")
+    out, err = running.communicate(timeout=60)
+    assert out.strip() == "[-1, 0]", err
+    assert "ping of work at" in err and "no answer within 0.2 s" in err
+    node.process.terminate()
+    assert node.ends() == 0
