@@ -64,8 +64,11 @@ class AsyncThreadPool:
     """Threads for calls that block: ``line = yield pool.async_task(sys.stdin.readline)``."""
 
     def __init__(self, num_threads: int) -> None:
-        self._pool = Pool(num_threads)
         self._running: set[Any] = set()
+        try:
+            self._pool: Pool | None = Pool(num_threads)
+        except RuntimeError:  # 3.12.1 starts no thread once the script has ended: take the loop's
+            self._pool = None
 
     def async_task(self, target: Callable[..., T], *args: Any, **kwargs: Any) -> Any:
         """Call ``target`` in a thread, now; to be yielded for its result.
@@ -75,6 +78,8 @@ class AsyncThreadPool:
         if not args and kwargs:
             args = kwargs.pop("args", ())
             kwargs = kwargs.pop("kwargs", kwargs)
+        if self._pool is None:
+            return asyncio.to_thread(target, *args, **kwargs)
         future = self._pool.submit(target, *args, **kwargs)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
@@ -88,7 +93,8 @@ class AsyncThreadPool:
     def terminate(self) -> None:
         """Wait until every call has ended, and end the threads."""
         self.join()
-        self._pool.shutdown()
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 class AsyncDBCursor:

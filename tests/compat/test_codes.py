@@ -508,7 +508,8 @@ def test_references_give_codes(here: World) -> None:
         message = yield coro.receive(20)
         assert message.args[1][1].args[0] == "ended"
         assert (reference.send(1), reference.terminate(), reference.resume()) == (-1, -1, -1)
-        server.process.wait(20)
+        while server.process.poll() is None:
+            yield coro.sleep(0.01)
         assert (yield reference.deliver(1, 1)) == -1
         assert (yield asyncoro.Coro.locate("echo", reference.location, 1)) is None
 

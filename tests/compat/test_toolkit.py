@@ -427,3 +427,19 @@ def test_what_is_no_function_of_one_message_is_no_category() -> None:
         assert (yield categories.receive("x", timeout=0, alarm_value="none")) == "none"
 
     inside(work)
+
+
+def test_a_pool_that_can_start_no_thread_takes_those_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(count: int) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr("discoro.compat.toolkit.Pool", refused)
+    pool = pycos.AsyncThreadPool(1)
+
+    def work() -> Any:
+        return (yield pool.async_task(sum, [1, 2]))
+
+    assert inside(work) == 3
+    pool.terminate()
