@@ -16,6 +16,7 @@ import logging
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from discoro.outcomes import FAILED, failed
 from discoro.peer import OVERHEAD
 from discoro.scheduler.outcome import Returned
 from discoro.transport import codec
-from discoro.transport.errors import ControlError, ProtocolError
+from discoro.transport.errors import ControlError, ProtocolError, TransportError
 from discoro.transport.frames import Kind
 from discoro.values import PLAIN, dumps_parts, encode_exception, loads_parts, part_kinds, size_hint
 
@@ -464,5 +465,19 @@ class BigMessages:
                     coming.cancel()
 
     def peer_lost(self, peer: Peer) -> None:
-        """Nothing more will come from there."""
+        """Nothing more will come: what stood behind a value that never came was acknowledged, and is handed over."""
         self._incoming.pop(peer, None)
+        lines, peer.held = peer.held, {}
+        for (target, _), line in lines.items():
+            log.warning(
+                "a big message for coroutine %x did not arrive before the session with %s was lost",
+                target,
+                peer.name,
+            )
+            for item in line:
+                # Answers cannot be sent any more.
+                with suppress(TransportError):
+                    if not isinstance(item, _Incoming):
+                        peer.inbound.let_go(peer, *item)
+                    elif item.is_here and not item.failed:
+                        self._hand_over(peer, item)

@@ -36,7 +36,7 @@ from discoro.status import PeerStatus
 from discoro.transport.addresses import Location, listen_hosts
 from discoro.transport.endpoint import Endpoint
 from discoro.transport.errors import OwnProcess, TransportError
-from discoro.transport.frames import Hello
+from discoro.transport.frames import Hello, Kind
 from discoro.transport.lanes import Budget
 from discoro.transport.session import Session, State
 from discoro.unheard import Unheard
@@ -411,14 +411,23 @@ class Network:
             if peer.session is not None and peer.ended is None and peer.process != self.process
         ]
 
-    def _drop(self, peer: Peer, error: DiscoroError) -> None:
+    def _drop(self, peer: Peer, error: DiscoroError, unacknowledged: int = 0) -> None:
         if self.peers.get(peer.process) is peer:
             del self.peers[peer.process]
         for address in [at for at, process in self._reached.items() if process == peer.process]:
             del self._reached[address]
+        unsent = unacknowledged + peer.unsent()
+        if unsent and not self._closing:
+            log.warning(
+                "%d messages to %s were not acknowledged before the session was lost: %s",
+                unsent,
+                peer.name or peer.process.hex()[:8],
+                error,
+            )
+        # First, because it hands over what came and was held back.
+        self.big.peer_lost(peer)
         self.inbound.peer_lost(peer)
         self.requests.peer_lost(peer)
-        self.big.peer_lost(peer)
         peer.lost(error)
         if self.server is not None:
             self.server.peer_lost(peer)
@@ -438,15 +447,10 @@ class Network:
     def session_lost(self, session: Session, error: TransportError) -> None:
         """The session is over."""
         peer: Peer = session.user
-        unsent = [entry for entry in session.unacknowledged() if entry.kind == 1]
-        if unsent and not self._closing:
-            log.warning(
-                "%d messages to %s were not acknowledged before the session was lost: %s",
-                len(unsent),
-                peer.name or peer.process.hex()[:8],
-                error,
-            )
-        self._drop(peer, from_transport(error, self.location_of(peer.process, peer.hint)))
+        told = (Kind.SEND, Kind.BIG)  # a BIG may be a result: better one too many is reported
+        unsent = sum(entry.kind in told for entry in session.unacknowledged())
+        lost = from_transport(error, self.location_of(peer.process, peer.hint))
+        self._drop(peer, lost, unsent)
         self.status.lost(peer)
 
     def session_busy(self, session: Session, busy: bool) -> None:

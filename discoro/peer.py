@@ -131,6 +131,12 @@ class Peer:
         self._lanes.clear()
         self._early.clear()
 
+    def unsent(self) -> int:
+        """How many messages of ``send`` wait here, for the session or for a grant."""
+        early = sum(not isinstance(one, tuple) or one[0] == Kind.SEND for one in self._early)
+        waiting = (entry[0] for lane in self._lanes.values() for entry, _ in lane.waiting)
+        return early + sum(kind in (Kind.SEND, Kind.BIG) for kind in waiting)
+
     def check(self) -> None:
         """Raise what ended this peer, if it has ended."""
         if self.ended is not None:

@@ -256,6 +256,11 @@ class Member:
             self.bare(FrameType.ACK)
         raise AssertionError(f"it never came; there was {self.entries}")
 
+    def wait_for_ack(self) -> None:
+        """Read until everything we said is acknowledged."""
+        while self.frame()[2] < self.number:
+            self.bare(FrameType.ACK)
+
     def word_of(self, run: int) -> Entry:
         """Return what was said about a run."""
         kinds = (Kind.OUTCOME, Kind.RESULT)

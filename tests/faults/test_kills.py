@@ -230,3 +230,25 @@ def test_a_killed_node_takes_its_servers_with_it(own: World, node: NodeProcess) 
         "its servers to end",
         8.0,
     )
+
+
+def test_messages_that_were_queued_for_a_lost_process_are_said_not_dropped_in_silence(
+    own: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also those that had no grant yet, which no session has ever seen."""
+    server = own.server()
+
+    async def main(coro: Any = None) -> None:
+        deaf: Computation[Any, Any] = Computation(faultjobs.deaf)
+        await deaf.setup(server.location)
+        run = await deaf.run(server.location)
+        for _ in range(500):
+            run.send(bytes(1000))
+        await asyncio.sleep(0.2)
+        await coro.monitor(run)
+        server.kill()
+        assert isinstance(await coro.receive(timeout=20), MonitorException)
+
+    own.scheduler(limits={"resume_client": 1.0, "tick": 0.1}).run(main)
+    said = [line for line in caplog.messages if "were not acknowledged" in line]
+    assert len(said) == 1 and int(said[0].split()[0]) > 300, caplog.messages

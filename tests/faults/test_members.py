@@ -20,8 +20,8 @@ import pytest
 
 from discoro import Computation
 from discoro.collecting import collect
+from discoro.messages import Ended, Finish, Located, Offer, Ready, Setup, Wanted, decode
 from discoro.messages import Locate as LocateMessage
-from discoro.messages import Located, Offer, Ready, Setup, Wanted, decode
 from discoro.transport.frames import FrameType, Kind, ResetCode, bare
 from discoro.transport.limits import KIB, MIB
 from discoro.values import decode_exception, dumps
@@ -389,6 +389,27 @@ def test_nobody_takes_the_place_of_a_process_whose_session_is_up(
             kind, answer = thief.open(instead=answer.session)
             assert kind == FrameType.RESET and answer.code == ResetCode.BUSY
         assert number_of_server(victim)
+
+
+def test_what_came_behind_a_big_message_that_never_did_is_not_lost_with_the_session(
+    shared: World, server: ServerProgram, beside: Any
+) -> None:
+    """It was acknowledged: its sender takes it for delivered."""
+    with Member.opened(server.port, shared.secret) as member:
+        handle = computation_of(member, jobs.gather_messages)
+        assert member.ours is not None
+        number = member.ours.run_base + 1
+        member.one(Kind.RUN, handle << 1 | 1, number, dumps(((2,), {})))  # detached
+        member.wait_for(lambda entry: entry.kind == Kind.STARTED)
+        member.one(Kind.BIG, number, 5, msgpack.packb([int(Kind.SEND), 0, None, [[1, 9]]]))
+        member.one(Kind.SEND, number, 5, dumps("one"))
+        member.one(Kind.SEND, number, 5, dumps("two"))
+        member.wait_for_ack()
+        member.bare(FrameType.CLOSE)
+        assert member.ended()
+    with Member.opened(server.port, shared.secret) as other:
+        reply = decode(other.request(Finish(number).encode()).payload)
+        assert isinstance(reply, Ended) and pickle.loads(reply.payload) == ["one", "two"]
 
 
 # --- values that bite
