@@ -83,6 +83,11 @@ class Meeting:
 
     async def search(self, done: Callable[[], bool]) -> None:
         """Dial everybody who can be found, and go on until ``done()``."""
+        await self._look_around()
+        # Time for what is here to answer: then nobody need list the interfaces of this machine, and ask through them.
+        await asyncio.sleep(_FIRST_LOOK)
+        if done():
+            return
         await self._ask()
         self._searches += 1
         look = _FIRST_LOOK
