@@ -16,6 +16,13 @@ TOPICS: tuple[str, ...] = (
     "echo",
     "runs",
     "messages",
+    "bulk",
+    "files",
+    "arrays",
+    "local",
+    "start",
+    "memory",
+    "setup",
 )
 
 

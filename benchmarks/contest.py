@@ -51,6 +51,7 @@ class Question:
         floor: ``module:class`` of the floor.
         others: The same of all others; discoro's own first.
         goals: Label -> ratio to the floor that this contestant must reach.
+        most_more: Label -> how much more than the floor's its figure may be.
         beats: Label of a peer -> how many times better discoro must be.
         rounds: Most rounds; for what takes long.
     """
@@ -64,6 +65,7 @@ class Question:
     others: Sequence[str]
     goals: Mapping[str, float] = field(default_factory=dict)
     beats: Mapping[str, float] = field(default_factory=dict)
+    most_more: Mapping[str, float] = field(default_factory=dict)
     lower_is_better: bool = False
     rounds: int = 1000
 

@@ -26,7 +26,7 @@ class World:
         os.environ["XDG_STATE_HOME"] = self._folder.name
         os.environ["XDG_CACHE_HOME"] = self._folder.name
         self.udp_port = free_udp_port()
-        self.node = Node(servers, udp_port=self.udp_port)
+        self.node = Node(servers, udp_port=self.udp_port, force=True)
 
     async def __aenter__(self) -> World:
         await self.node.__aenter__()
