@@ -7,6 +7,7 @@ user's cache: a machine that has them is not sent them again. Disks are touched 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -71,6 +72,7 @@ class Files:
 
     async def receive(self, peer: Peer, blob: Blob) -> None:
         """Take bytes for the cache."""
+        _check_content(blob.digest.hex(), blob.digest, blob.size)
         try:
             writer = await _threaded(self.store.writer, blob.digest, blob.size)
         except FileRefused:
@@ -117,6 +119,7 @@ class Files:
         return self._workdir
 
     async def _sent(self, peer: Peer, message: SendFile) -> Message:
+        _check_content(message.name, message.digest, message.size)
         facts = FileFacts(
             name=message.name,
             size=message.size,
@@ -187,6 +190,16 @@ async def send_blob(peer: Peer, computation: bytes, digest: bytes, source: Any, 
     except BaseException:
         peer.bulk.cancel(transfer.number)
         raise
+
+
+def _check_content(name: str, digest: bytes, size: int) -> None:
+    """See that an announced content can be one at all; what came is only known to be bytes and a number.
+
+    Raises:
+        FileRefused: If not.
+    """
+    if len(digest) != hashlib.sha256().digest_size or size < 0:
+        raise FileRefused(name, f"{size} bytes with a hash of {len(digest)} bytes cannot be a file")
 
 
 def _remote_name(name: str, dir: str | None, network: Network) -> str:
