@@ -203,6 +203,23 @@ class Member:
         self.number = ack
         return kind, number
 
+    def claim_bulk(self) -> int:
+        """Make the connection that was just proved the bulk connection of the session."""
+        proof = bulk_proof(self.key, self.proof.transcript, self.session)
+        self.say(claim(FrameType.BULK, 1, 0, self.session, proof))
+        return self.frame()[0]
+
+    def claim_bulk_again(self) -> int:
+        """The same on a new connection."""
+        self.prove()
+        return self.claim_bulk()
+
+    def drain_raw(self, timeout: float) -> None:
+        """Read until the other side hangs up, or says nothing for a while."""
+        self.sock.settimeout(timeout)
+        while self.sock.recv(1 << 16):
+            pass
+
     def bulk(self, key: bytes | None = None) -> int:
         """Make a bulk connection for the session; return the type of the answer."""
         self.prove()
