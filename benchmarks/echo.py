@@ -24,12 +24,11 @@ QUESTIONS = [
             "benchmarks.peers.rpyc:Echo",
             "benchmarks.peers.pyro:Echo",
             "benchmarks.peers.zeromq:Echo",
-            "benchmarks.peers.pycos:Echo",
             "benchmarks.peers.dask:Echo",
             "benchmarks.peers.ray:Echo",
         ],
         goals={"discoro": 1.15},
-        beats={"RPyC": 1, "Pyro5": 1, "pycos": 1, "Dask actor": 1, "Ray actor": 1},
+        beats={"RPyC": 1, "Pyro5": 1, "Dask actor": 1, "Ray actor": 1},
     )
 ]
 

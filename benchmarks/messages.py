@@ -20,10 +20,9 @@ QUESTIONS = [
         others=[
             "benchmarks.messages:Send",
             "benchmarks.peers.zeromq:PushPull",
-            "benchmarks.peers.pycos:Send",
         ],
         goals={"discoro": 0.85},
-        beats={"ZeroMQ": 1, "pycos": 1},
+        beats={"ZeroMQ": 1},
     )
 ]
 

@@ -132,8 +132,10 @@ def ask(question: Question, rounds: int, *, quick: bool = False) -> list[Result]
             except ImportError as error:
                 result.label, result.missing = reference, str(error)
                 runners.append(None)
-        for _ in range(min(rounds, question.rounds)):
+        for turn in range(1 + min(rounds, question.rounds)):
             figures = [None if runner is None else runner.round() for runner in runners]
+            if not turn and question.rounds > 1:
+                continue  # the first one warms up
             if figures[0] is None:
                 break
             for result, figure in zip(results, figures, strict=True):

@@ -22,12 +22,11 @@ QUESTIONS = [
             "benchmarks.runs:GeneratorJobs",
             "benchmarks.runs:AsyncJobs",
             "benchmarks.peers.rpyc:Calls",
-            "benchmarks.peers.pycos:Calls",
             "benchmarks.peers.dask:Calls",
             "benchmarks.peers.ray:Calls",
         ],
         goals={"discoro": 0.7},
-        beats={"RPyC": 2, "Ray actor": 15, "Dask submit": 100, "pycos": 30},
+        beats={"RPyC": 2, "Ray actor": 15, "Dask submit": 100},
     )
 ]
 
