@@ -7,6 +7,7 @@ node has ended. Whoever can open the socket is the user who started the node: th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -32,9 +33,10 @@ class NodeSilent(DiscoroError):
         record: What is known of it.
     """
 
-    def __init__(self, record: NodeRecord) -> None:
+    def __init__(self, record: NodeRecord, *, stopped: bool = False) -> None:
+        said = "is stopped (SIGSTOP, or Ctrl-Z)" if stopped else "does not answer"
         super().__init__(
-            f"node {record.name} (pid {record.pid}) does not answer; it may be stopped (kill -CONT {record.pid})."
+            f"node {record.name} (pid {record.pid}) {said}; kill -CONT {record.pid} lets a stopped one go on"
         )
         self.record = record
 
@@ -78,6 +80,8 @@ class ControlServer:
                 pass
             finally:
                 writer.close()
+                with contextlib.suppress(OSError):  # who asked has not waited for the answer
+                    await writer.wait_closed()
 
         with self._folder.socket_address(self._id) as address:
             listener = socket.socket(socket.AF_UNIX)
@@ -104,6 +108,8 @@ def ask(
     Raises:
         NodeSilent: If it does not answer.
     """
+    if _state(record.pid) == "T":  # a question would be answered whenever it goes on
+        raise NodeSilent(record, stopped=True)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_TIMEOUT)
         try:
@@ -133,9 +139,17 @@ def _wait_for_end(pid: int) -> None:
     while time.monotonic() < limit:
         try:
             os.kill(pid, 0)
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                if file.read().rpartition(b") ")[2][:1] == b"Z":
-                    return
         except OSError:
             return
+        if _state(pid) == "Z":
+            return
         time.sleep(0.01)
+
+
+def _state(pid: int) -> str:
+    """Return the kernel's letter for the state of a process; empty where it does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1].decode()
+    except OSError:
+        return ""

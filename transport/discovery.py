@@ -246,7 +246,8 @@ class Discovery:
             if everywhere:
                 self._join_all(sock)
         if not self._listeners:
-            raise DiscoveryUnavailable(self.udp_port, str(reason or "no such interface"))
+            said = getattr(reason, "strerror", None) or str(reason or "no such interface")
+            raise DiscoveryUnavailable(self.udp_port, said)
 
     def _binds(self) -> list[tuple[Interface, bool]]:
         """Return what to bind, each as an interface whose address is the one to bind, and whether it means all.

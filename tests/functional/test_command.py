@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from discoro.statefolder import StateFolder
 from tests.functional.nodes import (
     HOME,
     SMALL_NODE,
@@ -562,6 +563,42 @@ def test_a_stopped_server_is_called_stopped_and_not_lost(start: Start, tmp_path:
     assert node.server()["pid"] == pid
     node.process.terminate()
     assert node.ends() == 0
+
+
+def test_a_stopped_node_is_named_at_once_and_a_question_does_not_lie_in_wait_for_it(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    pid = node.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    for verb in ("status", "stop"):
+        done = run(tmp_path, verb)
+        assert done.returncode == 1
+        assert (
+            f"node bob (pid {pid}) is stopped (SIGSTOP, or Ctrl-Z); kill -CONT {pid}" in done.stderr
+        )
+    os.kill(pid, signal.SIGCONT)
+    assert node.status()["state"] == "running"
+    assert run(tmp_path, "stop").returncode == 0
+    assert node.ends() == 0
+
+
+def test_who_asks_and_does_not_wait_for_the_answer_leaves_no_trace(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start("-c", "1", "-n", "bob", environment={"PYTHONASYNCIODEBUG": "0"}).ready()
+    before = node.text
+    (where,) = (tmp_path / "discoro/nodes").glob("*.sock")
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as impatient:
+            with StateFolder(str(tmp_path / "discoro")).socket_address(where.stem) as address:
+                impatient.connect(address)
+            impatient.sendall(b'{"ask": "status"}\n')
+    assert node.status()["state"] == "running"
+    node.process.terminate()
+    assert node.ends() == 0
+    assert node.text == before
 
 
 def test_closed_standard_descriptors_do_no_harm(start: Start, tmp_path: Path) -> None:
