@@ -149,6 +149,8 @@ def _server(server: Server) -> tuple[str, ...]:
         state = "stopped (SIGSTOP)"
     elif server["busy"]:
         state = f"busy for {duration(server['busy']['seconds'])}"
+    elif server["silent"]:
+        state = "busy"
     return (
         server["name"],
         str(server["pid"] or "-"),
@@ -166,6 +168,8 @@ def _notes(server: Server) -> list[str]:
         notes.append(f"kill -CONT {server['pid']} lets it go on")
     elif busy:
         notes.append(printable(f"at {busy['file']}:{busy['line']} in {busy['function']}"))
+    if server["silent"] and not server["stopped"]:
+        notes.append("none of its threads runs: C code that keeps Python's lock, perhaps")
     if server["restarts"]:
         times = "once" if server["restarts"] == 1 else f"{server['restarts']} times"
         notes.append(f"restarted {times}; the process before {server['last_end']}")

@@ -333,6 +333,7 @@ class Supervised:
             "busy": None,
             "stopped": self.child.stopped() if self.child else False,
             "counts": self.counts,
+            "silent": self._asked is not None and self.state is not State.STARTING,
             "as_of": now - self._snapshot_at if known else None,
             "computations": known.get("computations", []),
             "coroutines": known.get("coroutines", []),

@@ -46,6 +46,7 @@ SERVER: dict[str, Any] = {
     "blocked": None,
     "busy": None,
     "stopped": False,
+    "silent": False,
     "counts": {"computations": 2, "coroutines": 14, "peers": 1},
     "as_of": 0.01,
     "computations": [WORK],
@@ -107,6 +108,12 @@ def test_a_node_says_what_it_is_and_each_server_what_it_does() -> None:
     assert "stopped (SIGSTOP)" in "".join(lines) and "      kill -CONT 811 lets it go on" in lines
     assert "      it does not say what runs in it" in lines
     assert status_text([], NOW) == ""
+
+
+def test_a_server_that_not_even_a_thread_answers_for_is_busy() -> None:
+    lines = shown({**SERVER, "silent": True, "as_of": None})
+    assert row_of(lines, "bob-1")[-1] == "busy"
+    assert "      none of its threads runs: C code that keeps Python's lock, perhaps" in lines
 
 
 def test_a_computation_and_a_client_stand_once_however_many_servers_have_them() -> None:

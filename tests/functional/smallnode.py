@@ -51,6 +51,8 @@ class Small:
             os._exit(int(words[0]))
         elif verb == "block":
             time.sleep(float(words[0]))
+        elif verb == "seize":  # Python's lock
+            ctypes.PyDLL(None).sleep(int(words[0]))
         elif verb == "job":
             self.task = asyncio.create_task(self.job(float(words[0])))
         elif verb == "print":

@@ -551,6 +551,18 @@ def test_status_works_while_a_server_computes_and_names_the_line(start: Start) -
     node.ends()
 
 
+def test_status_works_while_c_code_keeps_pythons_lock(start: Start, tmp_path: Path) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    node.tell("seize 1000")
+    until(lambda: node.server()["silent"], "silence")
+    text = run(tmp_path, "status").stdout
+    assert " busy\n" in text and "none of its threads runs" in text
+    for _ in range(2):
+        node.process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert node.ends() == 130
+
+
 def test_a_stopped_server_is_called_stopped_and_not_lost(start: Start, tmp_path: Path) -> None:
     node = start("-c", "1").ready()
     pid = node.server()["pid"]
