@@ -53,6 +53,7 @@ def tls_to(port: int, source: str | None = None, context: ssl.SSLContext | None 
     raw = socket.create_connection(
         ("127.0.0.1", port), 10, source_address=(source, 0) if source else None
     )
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         return (context or client_context()).wrap_socket(raw, server_hostname="discoro")
     except BaseException:

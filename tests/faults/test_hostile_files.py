@@ -109,7 +109,7 @@ def test_no_name_leads_out_of_the_folder(shared: World, taking: ServerProgram) -
             assert refusal(member, DeleteFile(name))
         assert refusal(member, sending("link"))
         seed = random.randrange(1 << 30)
-        for name in generated(300, seed):
+        for name in generated(60, seed):
             # An honest one among them is accepted, and waits for bytes that never come.
             member.one(Kind.REQUEST, 0, 1_000_000 + member.number, sending(name).encode())
             member.one(Kind.REQUEST, 0, 2_000_000 + member.number, DeleteFile(name).encode())

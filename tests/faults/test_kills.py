@@ -62,7 +62,12 @@ async def set_up(computation: Computation[Any, Any], where: Location) -> None:
 
 
 @pytest.mark.parametrize(
-    "kills", [8, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])]
+    "kills",
+    [
+        5,
+        pytest.param(20, marks=pytest.mark.slow),
+        pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(900)]),
+    ],
 )
 def test_a_killed_server_is_told_once_with_its_signal_and_comes_back(
     kills: int, own: World, node: NodeProcess
@@ -175,7 +180,12 @@ Scheduler(node="127.0.0.1", udp_port=int(os.environ["DISCORO_TEST_UDP_PORT"])).r
 
 
 @pytest.mark.parametrize(
-    "times", [3, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
+    "times",
+    [
+        2,
+        pytest.param(10, marks=pytest.mark.slow),
+        pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_a_killed_client_leaves_nothing_at_its_server(
     times: int, own: World, tmp_path: Path

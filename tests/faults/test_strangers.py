@@ -115,7 +115,7 @@ def say_something(port: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [300, pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
+    "count", [500, pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
 )
 def test_fuzzed_bytes_before_the_proof_leave_nothing_behind(
     count: int, shared: World, server: ServerProgram
@@ -136,7 +136,7 @@ def guess(port: int, source: str | None = None) -> type[TransportError] | None:
         return None
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_wrong_secrets_are_answered_at_a_rate_and_good_ones_get_in_beside(
     count: int, own: World
 ) -> None:
