@@ -52,14 +52,15 @@ def _snapshot(scheduler: Scheduler, most: int) -> dict[str, Any]:
     network = scheduler.network
     hosted = network.server.computations() if network.server is not None else []
     owners = {computation.computation.hex(): computation for computation in hosted}
-    coros = list(scheduler.coros)
-    found = [coro for coro in islice(coros, EXAMINED) if _is_users(coro)]
+    coros = islice(list(scheduler.coros), EXAMINED)
+    found = [coro for coro in coros if _is_users(coro)]
     shown = heapq.nsmallest(most, found, key=lambda coro: (-coro.waiting, coro._number))
+    counts = scheduler.counts()
     return {
-        "counts": scheduler.counts(),
+        "counts": counts,
         "computations": [_computation(network, computation) for computation in hosted],
         "coroutines": [_coroutine(network, coro, owners) for coro in shown],
-        "more_coroutines": len(found) - len(shown) + max(0, len(coros) - EXAMINED),
+        "more_coroutines": max(len(found), counts["coroutines"]) - len(shown),
         "peers": [_peer(peer) for peer in network.live_peers()],
     }
 
