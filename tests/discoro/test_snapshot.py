@@ -66,7 +66,9 @@ def facts_of(scheduler: Scheduler, most: int = 100) -> dict[str, dict[str, Any]]
 def test_each_coroutine_is_told_by_name_line_what_it_waits_in_and_mailbox() -> None:
     async def main() -> None:
         async with Scheduler(local=True) as scheduler:
-            coros = [Coro(f) for f in (generator, outer, asynchronous, suspended, in_a_library)]
+            coros: list[Any] = [
+                Coro(f) for f in (generator, outer, asynchronous, suspended, in_a_library)
+            ]
             Coro(finishing, coros[0])
             await asyncio.sleep(0.01)
             coros[1].send("one")
@@ -91,7 +93,7 @@ def test_each_coroutine_is_told_by_name_line_what_it_waits_in_and_mailbox() -> N
 def test_the_longest_mailboxes_are_told_and_the_others_counted() -> None:
     async def main() -> None:
         async with Scheduler(local=True) as scheduler:
-            coros = [Coro(suspended) for _ in range(50)]
+            coros: list[Any] = [Coro(suspended) for _ in range(50)]
             await asyncio.sleep(0.01)
             for _ in range(3):
                 coros[33].send("a message")
@@ -108,7 +110,7 @@ def test_the_longest_mailboxes_are_told_and_the_others_counted() -> None:
 def test_of_very_many_coroutines_some_are_looked_at_and_all_counted() -> None:
     async def main() -> None:
         async with Scheduler(local=True) as scheduler:
-            coros = [Coro(suspended) for _ in range(30_000)]
+            coros: list[Any] = [Coro(suspended) for _ in range(30_000)]
             await asyncio.sleep(0)
             found = snapshot(scheduler, 5)
             assert len(found["coroutines"]) == 5 and found["more_coroutines"] == len(coros) - 5
@@ -126,7 +128,7 @@ def test_another_thread_sees_where_a_blocked_loop_stands() -> None:
     with Scheduler(local=True) as scheduler:
         release, begun = threading.Event(), threading.Event()
         Coro(suspended)
-        blocked = Coro(blocks, release, begun)
+        blocked: Any = Coro(blocks, release, begun)
         assert begun.wait(10)
         facts = facts_of(scheduler)
         release.set()
@@ -152,7 +154,7 @@ def test_a_thread_that_looks_while_coroutines_come_and_go_gets_an_answer() -> No
                     Coro(brief)
                 await coro.sleep(0)
 
-        working = Coro(restless)
+        working: Any = Coro(restless)
         assert begun.wait(10)
         limit = time.monotonic() + 0.3
         looks = 0

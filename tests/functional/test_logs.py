@@ -45,7 +45,7 @@ def logged(text: str) -> Iterator[str]:
 
 def test_a_node_with_d_tells_who_came_what_ran_and_how_it_ended(start: Start) -> None:
     node = start("-c", "1", "-n", "bob", "-d", environment=SECRET).ready()
-    running = program(node, BODY, **SECRET, DISCORO_LOG="info")
+    running = program(node, BODY, None, **SECRET, DISCORO_LOG="info")
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     name = out.split()[-1]

@@ -262,7 +262,7 @@ yield coroutine.finish(10)
 return "done"
 """
     )
-    running = program(elsewhere, body, **SECRET)
+    running = program(elsewhere, body, None, **SECRET)
     assert running.stdout is not None
     port = int(running.stdout.readline())
     joined = start(
