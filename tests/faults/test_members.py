@@ -250,7 +250,7 @@ def test_big_messages_need_a_grant_as_well(
     payload = msgpack.packb([int(Kind.SEND), 0, head, []])
     with Member.opened(server.port, shared.secret) as member:
         target = number_of_server(member)
-        with growth_below(server, 16 * MIB):
+        with growth_below(server, 24 * MIB):
             for _ in range(40):
                 if not member.one(Kind.BIG, target, 0, payload):
                     break
@@ -263,7 +263,7 @@ def test_what_stands_behind_a_big_message_that_never_comes_needs_a_grant(
     value = dumps(bytes(900 * KIB))
     with Member.opened(server.port, shared.secret) as member:
         target = number_of_server(member)
-        with growth_below(server, 16 * MIB):
+        with growth_below(server, 24 * MIB):
             member.one(Kind.BIG, target, 5, msgpack.packb([int(Kind.SEND), 0, None, [[1, 9]]]))
             for _ in range(60):
                 if not member.one(Kind.SEND, target, 5, value):
