@@ -48,6 +48,9 @@ class Script(Contestant):
         self._path = Path(self._folder.name) / "client.py"
         self._path.write_text(self.text.replace("UDP_PORT", str(free_udp_port())))
         self._environment = {**os.environ, "XDG_STATE_HOME": self._folder.name}
+        # As for an installed program: compiled once.
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        self._environment["PYTHONPYCACHEPREFIX"] = self._folder.name
         home = str(Path(__file__).resolve().parent.parent)
         known = os.environ.get("PYTHONPATH")
         self._environment["PYTHONPATH"] = home + (os.pathsep + known if known else "")

@@ -45,7 +45,7 @@ class Coro(Generic[T]):
     def __new__(cls, *args: Any, **kwargs: Any) -> Coro[Any]:
         """Make the kind that lives here, unless another one is asked for."""
         if cls is Coro:
-            return LocalCoro.__new__(LocalCoro, *args, **kwargs)
+            return _new_local(LocalCoro)
         return object.__new__(cls)
 
     if TYPE_CHECKING:
@@ -173,6 +173,9 @@ class LocalCoro(_local.Coro[T], Coro[T]):
         elsewhere: Network = self.scheduler.elsewhere  # type: ignore[assignment]  # ours always has one
         number = self.scheduler.export(self)
         return resolve_coro, (elsewhere.process, number, self.name, *elsewhere.address())
+
+
+_new_local = LocalCoro.__new__
 
 
 class RemoteCoro(Reference, Coro[T], Waitable):

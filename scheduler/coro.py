@@ -57,8 +57,16 @@ class Coro(TaskFace[T]):
     __slots__ = ()
 
     def __init__(self, func: Any, /, *args: Any, **kwargs: Any) -> None:
-        self._prepare(self._scheduler(), func, args, kwargs)
-        self.scheduler.begin(self)
+        scheduler = self._scheduler()
+        self._prepare(scheduler, func, args, kwargs)
+        if get_ident() == scheduler.thread_id:
+            # What scheduler.begin() does, without two calls: this makes every coroutine.
+            scheduler.coros.add(self)
+            scheduler.ready.append(self)
+            if not scheduler.armed:
+                scheduler.arm()
+        else:
+            scheduler.begin(self)
 
     @classmethod
     def _scheduler(cls) -> Scheduler:
