@@ -75,7 +75,8 @@ async def discoro_server(name: str = "discoro_server", coro: Any = None) -> None
     coro.register(name)
     coro.set_daemon()
     try:
-        await coro.suspend()
+        while True:
+            await coro.suspend()  # again: whoever resumes it by mistake must not end the work of all
     finally:
         network.server = None
         await server.close()

@@ -217,6 +217,15 @@ def test_results_and_ends_of_what_nobody_asked_for_change_nothing(
         assert number_of_server(member)  # it is there, and answers
 
 
+def test_who_wakes_the_hosting_coroutine_does_not_end_it(
+    shared: World, server: ServerProgram, beside: Any
+) -> None:
+    with Member.opened(server.port, shared.secret) as member:
+        target = number_of_server(member)
+        member.one(Kind.WAKE, target, 0, dumps("up"))
+        assert number_of_server(member) == target
+
+
 @pytest.mark.parametrize(
     "between", ["at once", pytest.param("after hanging up", marks=pytest.mark.slow)]
 )
