@@ -269,7 +269,7 @@ class Computation(Generic[P, T]):
         """Run where something has to be waited for first, or borrowed: nothing happens before this is awaited."""
         async with asyncio.timeout(self._timeout):
             there, handle = self._ready_at(peer) or await self._find_ready(peer)
-            return await Start(self._begin(there, handle, args, kwargs), there)
+            return cast("Coro[T]", await Start(self._begin(there, handle, args, kwargs), there))
 
     def _begin(
         self, there: Peer, handle: int, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from discoro import registry
 from discoro import scheduler as _local
+from discoro.errors import NotTheCoroutine, PeerLost, PeerUnreachable, ServerKilled
 from discoro.messages import Adjust
+from discoro.outcomes import raisable
 from discoro.reference import Reference
 from discoro.scheduler.default import HERE
-from discoro.scheduler.errors import WrongThread
 from discoro.scheduler.outcome import Failed, exception_of
 from discoro.scheduler.waits import Wait, Waitable, stepping
 from discoro.transport.addresses import Location
@@ -50,6 +51,16 @@ class Coro(Generic[T]):
 
     if TYPE_CHECKING:
 
+        @overload
+        def __init__(
+            self, func: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+        ) -> None: ...
+
+        @overload
+        def __init__(
+            self, func: Callable[..., Generator[Any, Any, T]], *args: Any, **kwargs: Any
+        ) -> None: ...
+
         def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
 
     @property
@@ -67,7 +78,7 @@ class Coro(Generic[T]):
         """Where the coroutine runs."""
         raise NotImplementedError
 
-    def send(self, message: Any) -> int:
+    def send(self, msg: Any) -> int:
         """Queue a message for it, without waiting; gives 0. From any thread, in order per thread.
 
         Raises:
@@ -75,7 +86,7 @@ class Coro(Generic[T]):
         """
         raise NotImplementedError
 
-    def deliver(self, message: Any, timeout: float | None = None) -> Awaitable[int]:
+    def deliver(self, msg: Any, timeout: float | None = None) -> Awaitable[int]:
         """Put a message into its mailbox; gives 1 once it is there, 0 when it is not known to be there in time.
 
         Raises:
@@ -97,6 +108,35 @@ class Coro(Generic[T]):
     def value(self, timeout: float | None = None) -> T:
         """The same as :meth:`finish`, for an ordinary thread, which it blocks."""
         raise NotImplementedError
+
+    def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Awaitable[Any]:
+        """Await: the oldest message; ``alarm_value`` when none came within ``timeout`` seconds. Only the coroutine itself.
+
+        Raises:
+            NotTheCoroutine: If this is another coroutine, or a reference.
+        """
+        raise NotTheCoroutine(self.name, "receive")
+
+    def sleep(self, timeout: float | None = None, alarm_value: Any = None) -> Awaitable[Any]:
+        """Await: ``timeout`` seconds, then ``alarm_value``; or until :meth:`resume`. Only the coroutine itself.
+
+        Raises:
+            NotTheCoroutine: If this is another coroutine, or a reference.
+        """
+        raise NotTheCoroutine(self.name, "sleep")
+
+    def suspend(self, timeout: float | None = None, alarm_value: Any = None) -> Awaitable[Any]:
+        """The same as :meth:`sleep`."""
+        raise NotTheCoroutine(self.name, "suspend")
+
+    def hot_swap(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> int:
+        """Let new code go on in its place, with its name, number and mailbox; gives 0. Only in its own process.
+
+        Raises:
+            HotSwapRefused: If the new code is of another kind than the old.
+            NotTheCoroutine: If this is a reference.
+        """
+        raise NotTheCoroutine(self.name, "hot_swap")
 
     def terminate(self) -> int:
         """Cancel it: GeneratorExit in generators, CancelledError in ``async def``; gives 0."""
@@ -189,7 +229,7 @@ class RemoteCoro(Reference, Coro[T], Waitable):
     """
 
     __module__ = "discoro"
-    __slots__ = ("_waiting", "heard", "outcome", "refused", "started")
+    __slots__ = ("_lost", "_waiting", "heard", "outcome", "refused", "started")
 
     def __init__(
         self,
@@ -204,6 +244,8 @@ class RemoteCoro(Reference, Coro[T], Waitable):
         self.refused: BaseException | None = None
         self.started = False
         self.heard = False
+        # What ended the session through which it was started.
+        self._lost: PeerLost | None = None
         # Those who wait for its start or its end.
         self._waiting: list[Word] | None = None
 
@@ -211,22 +253,22 @@ class RemoteCoro(Reference, Coro[T], Waitable):
         text = Reference.__repr__(self)
         return text if self.outcome is None else f"{text[:-1]}, {self.outcome!r}>"
 
-    def send(self, message: Any) -> int:
+    def send(self, msg: Any) -> int:
         """See :meth:`Coro.send`."""
         network = self._network or self.network
         if get_ident() == network.scheduler.thread_id:
             peer = self._peer
             if peer is None or peer.ended is not None:
                 peer = self.peer()
-            peer.send_value(self.number, message, self.code)
+            peer.send_value(self.number, msg, self.code)
         else:
-            network.send_from_thread(self, message)
+            network.send_from_thread(self, msg)
         return 0
 
-    async def deliver(self, message: Any, timeout: float | None = None) -> int:
+    async def deliver(self, msg: Any, timeout: float | None = None) -> int:
         """See :meth:`Coro.deliver`."""
         self.network.check_thread("deliver")
-        return await self.peer().deliver_value(self.number, message, timeout, self.code)
+        return await self.peer().deliver_value(self.number, msg, timeout, self.code)
 
     async def finish(self, timeout: float | None = None) -> T:
         """See :meth:`Coro.finish`."""
@@ -235,6 +277,7 @@ class RemoteCoro(Reference, Coro[T], Waitable):
             return await self
 
     def __await__(self) -> Generator[Any, Any, T]:
+        self._try_again()
         self.heard = True
         if self.outcome is None:
             yield from self._ended().__await__()
@@ -247,12 +290,19 @@ class RemoteCoro(Reference, Coro[T], Waitable):
             while self.outcome is None:
                 await Word(self)
         else:
-            self.outcome = await peer.outcome_of(self.number)
+            try:
+                self.outcome = raisable(await peer.outcome_of(self.number))
+            except PeerUnreachable as error:
+                if self._lost is None:
+                    raise
+                raise self._lost from error  # nothing new: what was known of it still holds
 
     def value(self, timeout: float | None = None) -> T:
         """See :meth:`Coro.value`."""
         if self.network.in_thread():
-            raise WrongThread("value() blocks its thread, and in that of the scheduler's loop it")
+            if self.outcome is not None:
+                return cast(T, self.outcome.result())
+            self.network.scheduler.refuse_blocking("value")
         waiting = asyncio.run_coroutine_threadsafe(self.finish(), self.network.loop)
         try:
             return waiting.result(timeout)
@@ -317,17 +367,27 @@ class RemoteCoro(Reference, Coro[T], Waitable):
 
     def waiting(self) -> Wait | None:
         """What a scheduler waits with for its end, where no question has to be asked for that."""
+        self._try_again()
         self.heard = True
         if self.outcome is None and self.peer().runs.get(self.number) is not self:
             return None
         return End(self)
+
+    def _try_again(self) -> None:
+        """Forget that the session was lost, once somebody has been told: the coroutine may live on (``detach=True``)."""
+        outcome = self.outcome
+        if self.heard and isinstance(outcome, Failed):
+            lost = outcome.exception
+            if isinstance(lost, PeerLost) and not isinstance(lost, ServerKilled):
+                self._lost = lost
+                self.outcome = None
 
     # --- called by the peer
 
     def settle(self, outcome: Outcome) -> None:
         """It has ended; wake everybody who waits for that. The first outcome stays."""
         if self.outcome is None:
-            self.outcome = outcome
+            outcome = self.outcome = raisable(outcome)
             if not self.heard and isinstance(outcome, Failed):
                 self.network.unheard.add(self)
         self.changed()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
+from discoro.addressbook import AddressBook
 from discoro.big import BigMessages
 from discoro.coro import LocalCoro, RemoteCoro
 from discoro.errors import CannotListen, DiscoroError, PeerLost, PeerUnreachable, from_transport
@@ -75,6 +76,7 @@ class Network:
         self.files = Files(self)
         self.inbound = Inbound(self)
         self.names = Names(self)
+        self.book = AddressBook()
         self.unheard = Unheard(self)
         self.status = PeerStatus(self)
         self.meeting = Meeting(self)
@@ -278,12 +280,7 @@ class Network:
         """Where a process is, as far as known."""
         if process == self.process:
             return self.location
-        peer = self.peers.get(process)
-        if peer is not None and peer.session is not None:
-            host, port = peer.session.address
-            return Location(host, port, peer.name, process)
-        host, port = hint or ("unknown", 0)
-        return Location(host or "unknown", port, peer.name if peer else None, process)
+        return self.book.location(process, hint)
 
     def hint_of(self, thing: Reference) -> tuple[str, int]:
         """Address that goes along with a reference, for third parties."""
@@ -333,17 +330,34 @@ class Network:
             endpoint = await self.start()
             session = endpoint.sessions.get(peer.process)
             if session is None:
-                host, port = peer.hint or ("", 0)
-                if not port:
-                    raise PeerUnreachable(
-                        "its process does not listen, and has no session with this one",
-                        self.location_of(peer.process, peer.hint),
-                    )
-                await endpoint.connect(
-                    host, port, timeout=self.limits.resume_client, expect=peer.process
-                )
+                await self._dial_known(endpoint, peer)
         except (TransportError, OSError, DiscoroError) as error:
             self._drop(peer, from_transport(error, self.location_of(peer.process, peer.hint)))
+
+    async def _dial_known(self, endpoint: Endpoint, peer: Peer) -> None:
+        """Dial a process that a reference names, at each address that may lead there."""
+        dead = self.book.dead(peer.process)
+        if dead is not None:
+            raise dead
+        ways = self.book.ways(peer.process, peer.hint)
+        if not ways:
+            raise PeerUnreachable(
+                "its process does not listen, and has no session with this one",
+                self.location_of(peer.process, peer.hint),
+            )
+        for left, ((host, port), given) in enumerate(ways, 1 - len(ways)):
+            try:
+                await endpoint.connect(
+                    host,
+                    port,
+                    timeout=self.limits.resume_client,
+                    expect=peer.process,
+                    given=given,
+                )
+                return
+            except (TransportError, OSError):
+                if not left:
+                    raise
 
     async def peer_at(self, where: Any, timeout: float | None = None) -> Peer:
         """The peer that ``where`` names, with its session open.
@@ -419,9 +433,9 @@ class Network:
         unsent = unacknowledged + peer.unsent()
         if unsent and not self._closing:
             log.warning(
-                "%d messages to %s were not acknowledged before the session was lost: %s",
-                unsent,
-                peer.name or peer.process.hex()[:8],
+                "%s not acknowledged by %s before the session was lost: %s",
+                "1 message was" if unsent == 1 else f"{unsent} messages were",
+                peer.name or self.book.name(peer.process),
                 error,
             )
         # First, because it hands over what came and was held back.
@@ -440,6 +454,14 @@ class Network:
         if peer is None:
             peer = self.peers[session.process_id] = Peer(self, session.process_id, None)
         session.user = peer
+        self.book.met(
+            session.process_id,
+            session.peer.name,
+            session.address,
+            (session.peer.host, session.peer.port),
+            dialled=session.dialled,
+            given=session.given,
+        )
         peer.open(session)
         self.names.peer_opened(peer)
         self.status.opened(peer)
@@ -450,8 +472,10 @@ class Network:
         told = (Kind.SEND, Kind.BIG)  # a BIG may be a result: better one too many is reported
         unsent = sum(entry.kind in told for entry in session.unacknowledged())
         lost = from_transport(error, self.location_of(peer.process, peer.hint))
+        self.book.ended(peer.process, lost)
         self._drop(peer, lost, unsent)
-        self.status.lost(peer)
+        if not self._closing:
+            self.status.lost(peer)
 
     def session_busy(self, session: Session, busy: bool) -> None:
         """The process answers not, but its kernel does; or it is back."""

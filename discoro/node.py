@@ -62,6 +62,8 @@ class Node:
         pid: Process id of the node's parent, once it has started.
     """
 
+    __module__ = "discoro"
+
     command: Sequence[str] = (sys.executable, "-P", "-m", "discoro")
 
     def __init__(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from discoro.errors import NoSuchCoro
+from discoro.errors import NoSuchCoro, RemoteError
 from discoro.scheduler.outcome import Failed, Outcome, Returned, Stopped
 from discoro.values import decode_exception, dumps, encode_exception, loads, size_hint
 
@@ -49,6 +49,19 @@ def decode_outcome(code: int, payload: bytes | memoryview) -> Outcome:
 
 def failed(error: BaseException) -> Failed:
     """The outcome of a coroutine whose end is known to us only as this error."""
+    return Failed(error, "")
+
+
+def raisable(outcome: Outcome) -> Outcome:
+    """The same outcome, unless to raise it would end the process that asks for it.
+
+    ``sys.exit()`` and Ctrl-C over there are facts about a coroutine over there.
+    """
+    if not isinstance(outcome, Failed) or isinstance(outcome.exception, Exception):
+        return outcome
+    exit_ = outcome.exception
+    error = RemoteError(type(exit_).__name__, str(exit_), outcome.traceback_text)
+    error.__cause__ = exit_
     return Failed(error, "")
 
 

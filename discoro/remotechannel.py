@@ -17,18 +17,18 @@ class RemoteChannel(Reference):
     __module__ = "discoro"
     __slots__ = ()
 
-    def send(self, message: Any) -> int:
+    def send(self, msg: Any) -> int:
         """Queue a message for all its subscribers, without waiting; gives 0. From any thread."""
         if threading.get_ident() == self.network.thread:
-            self.peer().send_value(self.number, message)
+            self.peer().send_value(self.number, msg)
         else:
-            self.network.send_from_thread(self, message)
+            self.network.send_from_thread(self, msg)
         return 0
 
-    async def deliver(self, message: Any, timeout: float | None = None, n: int = 0) -> int:
+    async def deliver(self, msg: Any, timeout: float | None = None, n: int = 0) -> int:
         """Put a message into the mailboxes of all subscribers once there are ``n``; gives how many took it."""
         answer = await self.network.requests.ask(
-            self.peer(), ChannelDeliver(self.number, dumps(message), n, timeout)
+            self.peer(), ChannelDeliver(self.number, dumps(msg), n, timeout)
         )
         return answer.value or 0 if isinstance(answer, Done) else 0
 

@@ -20,11 +20,13 @@ from discoro.coro import Coro, LocalCoro, RemoteCoro
 from discoro.names import SAY_WHY_AFTER
 from discoro.network import Network
 from discoro.options import UDP_PORT, Options
-from discoro.transport.addresses import Location
+from discoro.scheduler.checks import check_name, check_timeout
+from discoro.transport.addresses import Location, format_address
 from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret
 from discoro.transport.workdir import Workdir
+from discoro.within import within
 
 log = logging.getLogger("discoro.network")
 
@@ -32,6 +34,13 @@ log = logging.getLogger("discoro.network")
 def _limits(limits: Limits, max_file_size: int | None) -> Limits:
     """The limits with the one that has an option of its own."""
     return limits if not max_file_size else replace(limits, max_file_size=max_file_size)
+
+
+def _addresses(given: Any) -> tuple[Any, ...]:
+    """The addresses of ``node``: none, one, or several."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return () if given is None else (given,)
+    return tuple(given)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -92,13 +101,13 @@ class Scheduler(_local.Scheduler):
         limits: Limits | None = None,
     ) -> None:
         logs.set_up_program()
-        bound = node if host is None else host
-        if isinstance(bound, str) or not isinstance(bound, Iterable):
-            bound = () if bound is None else (bound,)
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}"
+        bound = _addresses(node) if host is None else _addresses(host)
+        if host is not None and node is not None and _addresses(node) != bound:
+            raise TypeError(f"host is the same as node: {host!r} and {node!r} cannot both be meant")
+        self.name = f"{socket.gethostname()}-{os.getpid()}" if name is None else name
         options = Options(
             name=self.name,
-            hosts=tuple(bound),
+            hosts=bound,
             udp_port=UDP_PORT if udp_port is None else udp_port or UDP_PORT,
             tcp_port=tcp_port,
             ext_ip_addr=ext_ip_addr,
@@ -115,15 +124,21 @@ class Scheduler(_local.Scheduler):
             workdir=workdir,
             limits=_limits(limits or Limits(), max_file_size),
         )
-        super().__init__(max_mailbox=max_mailbox, coro_class=LocalCoro)
+        super().__init__(
+            max_mailbox=max_mailbox, coro_class=LocalCoro, options={"network": options}
+        )
         self.network = self.elsewhere = Network(self, options)
         registry.enter(self.network)
-        self.options["network"] = options
 
     @classmethod
     def unasked(cls) -> Self:
         """The default scheduler that nobody has constructed: local until a network verb is used."""
         return cls(local=True)
+
+    @classmethod
+    def cur_coro(cls) -> Coro[Any] | None:  # type: ignore[override]  # ours are both kinds of Coro
+        """The coroutine that runs this code, or None."""
+        return cast("Coro[Any] | None", super().cur_coro())
 
     def __repr__(self) -> str:
         return f"<discoro.Scheduler {self.name} with {len(self.network.live_peers())} peers>"
@@ -163,6 +178,10 @@ class Scheduler(_local.Scheduler):
                 status is 1 (here) or 0 (gone).
             busy: Also tell ``"busy"``, and 1 when such a peer answers again.
         """
+        if not callable(listener) and not isinstance(listener, Coro):
+            raise TypeError(
+                f"who hears of peers is a function of (name, location, status) or a Coro, not {listener!r}"
+            )
         network = self.network
         network.call(lambda: network.status.add(listener, busy))
         network.call(lambda: network.task(self._look_for_peers(), "look for peers"))
@@ -174,6 +193,9 @@ class Scheduler(_local.Scheduler):
 
     async def locate(self, name: str, timeout: float | None = None) -> Location | None:
         """Where the peer scheduler of that name is; None after ``timeout`` seconds."""
+        self.check_thread("locate")
+        check_name(name)
+        check_timeout(timeout)
         if name == self.name:
             return self.location
         network = self.network
@@ -223,6 +245,7 @@ class Scheduler(_local.Scheduler):
             AuthenticationFailed: If the secret differs there.
             TimeoutError: If there is no answer in time.
         """
+        self.check_thread("peer")
         network = self.network
         for option, number in (("udp_port", udp_port), ("tcp_port", tcp_port)):
             if number is not None and (type(number) is not int or not 0 <= number <= 65535):
@@ -234,20 +257,23 @@ class Scheduler(_local.Scheduler):
             host, port = location.addr, location.port
         else:
             raise TypeError(f"a peer is a host name, an address or a Location, not {where!r}")
-        async with asyncio.timeout(timeout):
+        if isinstance(where, Location) and where.id == network.process:
+            return 0
+        asked = udp_port or network.options.udp_port
+
+        def silent() -> str:
+            if port:
+                return f"{format_address(host, port)} has not answered after {timeout} s"
+            why = network.meeting.why()
+            return f"nobody at {host} has become a peer after {timeout} s (UDP port {asked}): {why}"
+
+        async with within(timeout, silent):
             if port:
                 await network.dial(host, port, None, given=True)
-                return 0
-            await self._ask_host(host, udp_port or network.options.udp_port)
+            else:
+                await network.start()
+                await network.meeting.meet_host(host, asked)
         return 0
-
-    async def _ask_host(self, host: str, udp_port: int) -> None:
-        network = self.network
-        before = {peer.process for peer in network.live_peers()}
-        await network.start()
-        while {peer.process for peer in network.live_peers()} <= before:
-            await network.meeting.ask_host(host, udp_port)
-            await asyncio.sleep(0.2)
 
     async def send_file(
         self,
@@ -270,7 +296,9 @@ class Scheduler(_local.Scheduler):
             FileRefused: If the peer does not take it: the text says why. There is no half file.
             TimeoutError: After ``timeout`` seconds; the file is not there.
         """
-        async with asyncio.timeout(timeout):
+        self.check_thread("send_file")
+        late = f"{path} is not at {location} after {timeout} s; nothing of it is"
+        async with within(timeout, lambda: late):
             await self.network.files.send(location, os.fspath(path), dir, overwrite)
         return 0
 
@@ -286,12 +314,16 @@ class Scheduler(_local.Scheduler):
         Raises:
             FileRefused: If it is not there, or a computation holds it.
         """
-        async with asyncio.timeout(timeout):
+        self.check_thread("del_file")
+        late = f"{location} has not said after {timeout} s whether {path} is removed"
+        async with within(timeout, lambda: late):
             await self.network.files.delete(location, os.fspath(path), dir)
         return 0
 
     async def ping(self, where: Location | RemoteCoro[Any], timeout: float | None = 2) -> int:
         """Ask a peer for a sign of life: 0, or -1 when there is none in time."""
+        self.check_thread("ping")
+        check_timeout(timeout)
         peer = await self.network.peer_at(where)
         assert peer.session is not None
         return 0 if await peer.session.ping(timeout) else -1

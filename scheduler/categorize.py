@@ -20,6 +20,8 @@ class CategorizeMessages:
     may receive, and it should do so only here: what it receives directly was never categorized.
     """
 
+    __module__ = "discoro"
+
     def __init__(self, coro: Coro[Any]) -> None:
         self._coro = coro
         self._functions: list[Categorizer] = []

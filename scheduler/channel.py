@@ -14,6 +14,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from . import default
+from .checks import check_count, check_name, check_timeout
 from .coro import Coro
 from .errors import DiscoroError, NoSuchCoro
 from .mailbox import Mark
@@ -39,8 +40,7 @@ class Channel:
     """
 
     def __init__(self, name: str, transform: Transform | None = None) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"the name of a channel is a text that is not empty, not {name!r}")
+        check_name(name, "the name of a channel")
         self.scheduler: Scheduler = self._scheduler()
         self.name = name
         self.set_transform(transform)
@@ -116,12 +116,12 @@ class Channel:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def send(self, message: Any) -> int:
+    def send(self, msg: Any) -> int:
         """Send to those who have subscribed; returns 0. May be called from any thread."""
         if get_ident() == self.scheduler.thread_id:
-            self.put(message)
+            self.put(msg)
         else:
-            self.scheduler.call(self.put, message)
+            self.scheduler.call(self.put, msg)
         return 0
 
     def put(self, item: Any) -> None:
@@ -151,24 +151,26 @@ class Channel:
             return _DROPPED
         return _DROPPED if message is None else message
 
-    async def deliver(self, message: Any, timeout: float | None = None, n: int = 0) -> int:
+    async def deliver(self, msg: Any, timeout: float | None = None, n: int = 0) -> int:
         """Await: wait until ``n`` have subscribed, send to all, give how many took it in time.
 
         With fewer than ``n`` subscribers at the timeout nothing is sent, and it gives 0. Subscribers
         whose mailbox is full, or that are remote, may not have it by then: they are not counted.
         """
         self.scheduler.check_thread("deliver")
+        check_timeout(timeout)
+        check_count(n)
         loop = self.scheduler.loop
         end = None if timeout is None else loop.time() + timeout
         if len(self.subscribers) < n and not await self._have(n, end):
             return 0
-        message = self._transformed(message)
-        if message is _DROPPED:
+        msg = self._transformed(msg)
+        if msg is _DROPPED:
             return 0
         left = None if end is None else max(0.0, end - loop.time())
         taken, waiting = 0, []
         for subscriber in list(self.subscribers):
-            answer = self._hand(subscriber, message, left)
+            answer = self._hand(subscriber, msg, left)
             if isinstance(answer, int):
                 taken += answer
             else:
@@ -236,7 +238,7 @@ class Channel:
     @classmethod
     def locate(cls, name: str, location: Any = None, timeout: float | None = None) -> Any:
         """Await: the channel registered as ``name``, here or elsewhere; None at ``timeout``."""
-        return cls._scheduler().find("channel", name, location, timeout)
+        return default.awaited("locate").find("channel", name, location, timeout)
 
     def close(self) -> int:
         """Forget the subscribers and the names; what is sent from now on is dropped; returns 0."""

@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import default, driver, entry
+from .checks import check_timeout
 from .errors import (
     HotSwapRefused,
     MailboxBusy,
@@ -73,7 +74,7 @@ class Coro(TaskFace[T]):
         """Find the scheduler of a new coroutine."""
         return cast("Scheduler", default.here())
 
-    def send(self, message: Any) -> int:
+    def send(self, msg: Any) -> int:
         """Send a message; returns 0. May be called from any thread; never waits.
 
         To a coroutine that has ended it is dropped: what ``send`` does never depends on a race with
@@ -86,28 +87,28 @@ class Coro(TaskFace[T]):
         if get_ident() != scheduler.thread_id:
             if not self.has_room():
                 raise MailboxFull(self._name, scheduler.max_mailbox or 0)
-            scheduler.call(self.put, message)
+            scheduler.call(self.put, msg)
         elif self._wait is self._recv:
             self._wait = HANDED
-            self._value = message
+            self._value = msg
             scheduler.ready.append(self)
             if not scheduler.armed:
                 scheduler.arm()
         elif scheduler.max_mailbox is not None and not self.has_room():
             raise MailboxFull(self._name, scheduler.max_mailbox)
         elif self._queue:  # so nobody waits for a message
-            self._queue.append(message)
+            self._queue.append(msg)
         else:
-            self._enqueue(message)
+            self._enqueue(msg)
         return 0
 
-    def deliver(self, message: Any, timeout: float | None = None) -> Wait:
+    def deliver(self, msg: Any, timeout: float | None = None) -> Wait:
         """Await: send a message, and know that it is in the mailbox: 1; 0: no room within ``timeout`` s.
 
         Raises:
             NoSuchCoro: If the coroutine has ended.
         """
-        return Deliver(self, message, timeout)
+        return Deliver(self, msg, timeout)
 
     def receive(self, timeout: float | None = None, alarm_value: Any = None) -> Wait:
         """Await: the oldest message; ``alarm_value`` when none came within ``timeout`` seconds.
@@ -213,6 +214,7 @@ class Coro(TaskFace[T]):
             TimeoutError: If it has not ended within ``timeout`` seconds.
             Terminated: If it was ended.
         """
+        check_timeout(timeout)
         scheduler = self.scheduler
         if self._wait is not ENDED and get_ident() == scheduler.thread_id:
             scheduler.refuse_blocking("value")
@@ -221,7 +223,13 @@ class Coro(TaskFace[T]):
             ended.set_result(self.outcome)
         else:
             scheduler.call(self.watch, ended, lambda coro, outcome: ended.set_result(outcome))
-        result: T = ended.result(timeout).result()
+        try:
+            outcome = ended.result(timeout)
+        except concurrent.futures.TimeoutError:
+            raise TimeoutError(
+                f"{self._name!r} has not ended after {timeout} s; it goes on"
+            ) from None
+        result: T = outcome.result()
         return result
 
     def monitor(self, observed: Any) -> Wait:
@@ -300,7 +308,7 @@ class Coro(TaskFace[T]):
     @classmethod
     def locate(cls, name: str, location: Any = None, timeout: float | None = None) -> Any:
         """Await: the coroutine registered as ``name``, here or elsewhere; None at ``timeout``."""
-        return cls._scheduler().find("coro", name, location, timeout)
+        return default.awaited("locate").find("coro", name, location, timeout)
 
     def set_daemon(self, flag: bool = True) -> int:
         """Tell whether the scheduler's end waits for this coroutine (it does not for a daemon); returns 0."""

@@ -24,6 +24,8 @@ class AsyncFile:
     given file object, and a given descriptor.
     """
 
+    __module__ = "discoro"
+
     def __init__(self, file: Any) -> None:
         self._file = None if isinstance(file, int) else file
         self._fd: int = file if isinstance(file, int) else file.fileno()

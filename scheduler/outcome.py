@@ -109,6 +109,8 @@ class MonitorException(Exception):
     programs that raise it on.
     """
 
+    __module__ = "discoro"
+
     def __init__(self, coro: Any, info: tuple[type[BaseException], BaseException | None]) -> None:
         super().__init__(coro, info)
 

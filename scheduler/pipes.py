@@ -23,6 +23,8 @@ class AsyncPipe:
     Closing the caller's copy of the ends between is done here, so that the chain sees its end.
     """
 
+    __module__ = "discoro"
+
     def __init__(self, first: Any, last: Any = None, stdin: Any = None) -> None:
         self.first: subprocess.Popen[bytes] = first
         self.last: subprocess.Popen[bytes] = first if last is None else last

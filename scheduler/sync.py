@@ -77,6 +77,8 @@ def _settle(future: asyncio.Future[bool], value: bool) -> None:
 class RLock:
     """A lock that its owner may acquire again; released as often as it was acquired."""
 
+    __module__ = "discoro"
+
     _reentrant = True
 
     def __init__(self) -> None:
@@ -141,11 +143,15 @@ class RLock:
 class Lock(RLock):
     """A lock; only the coroutine that acquired it may release it."""
 
+    __module__ = "discoro"
+
     _reentrant = False
 
 
 class Condition:
     """Wait, under a lock, until somebody says that something has changed."""
+
+    __module__ = "discoro"
 
     def __init__(self, lock: RLock | None = None) -> None:
         self._lock = RLock() if lock is None else lock
@@ -222,6 +228,8 @@ class Condition:
 class Event:
     """A flag to wait for."""
 
+    __module__ = "discoro"
+
     def __init__(self) -> None:
         self._flag = False
         self._waiters = _Waiters()
@@ -252,6 +260,8 @@ class Event:
 
 class Semaphore:
     """At most ``value`` at a time."""
+
+    __module__ = "discoro"
 
     def __init__(self, value: int = 1) -> None:
         if value < 0:
