@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
 from discoro.messages import Neighbours
 from discoro.statefolder import StateFolder
-from discoro.transport.addresses import format_address, listen_hosts
+from discoro.transport.addresses import format_address, is_loopback, listen_hosts, normal_host
 from discoro.transport.beacon import Ask, Beacon
 from discoro.transport.discovery import Discovery, DiscoveryUnavailable
 from discoro.transport.hints import Hints
+from discoro.transport.interfaces import interfaces_of
 
 if TYPE_CHECKING:
     from discoro.network import Network
@@ -30,6 +33,10 @@ Address = tuple[str, int]
 _FIRST_LOOK, _LAST_LOOK = 0.05, 2.0
 # A dial that only a hint led to may take this long.
 _HINT_TIMEOUT = 10.0
+# Seconds between two questions to a machine that the user named.
+_ASK_AGAIN = 0.2
+# These say nothing about the next time.
+_PASSING = (PeerUnreachable, PeerBusy)
 
 
 class Meeting:
@@ -41,6 +48,8 @@ class Meeting:
         self._asker: Discovery | None = None
         self._listener: Discovery | None = None
         self._searches = 0
+        # Addresses of machines that the user asks for just now.
+        self._asked: Counter[str] = Counter()
         self._dialling: set[Address] = set()
         # Whom an address led to the last time, or why it led to nobody and when.
         self._known: dict[Address, bytes] = {}
@@ -129,7 +138,8 @@ class Meeting:
         if now < self._refusing.get(beacon.process_id, 0.0):
             return
         for host, port in beacon.addresses(source[0])[:1]:
-            if self._hints.offer(host, port, now):
+            # Whom the user asked for by name is dialled, however often that was in vain.
+            if self._asked[host] or self._asked[source[0]] or self._hints.offer(host, port, now):
                 self._refusing[beacon.process_id] = now + _HINT_TIMEOUT
                 self._dial((host, port), beacon.process_id)
 
@@ -159,7 +169,7 @@ class Meeting:
         try:
             peer = await network.dial(*address, timeout=_HINT_TIMEOUT)
         except DiscoroError as error:
-            passing = isinstance(error, (PeerUnreachable, PeerBusy))
+            passing = isinstance(error, _PASSING)
             if not passing:
                 self._hints.refused(*address, network.loop.time())
             pause = 1.0 if passing else network.limits.hint_interval
@@ -196,11 +206,68 @@ class Meeting:
             "yield scheduler.peer(HOST, tcp_port=PORT)"
         )
 
+    async def meet_host(self, host: str, udp_port: int) -> None:
+        """Ask one machine by UDP who is there, until somebody of it is a peer.
+
+        Raises:
+            PeerError: If all who answer there refuse us; says why.
+        """
+        addresses = await self._addresses_of(host)
+        self._forget_refusals(addresses)
+        self._asked.update(addresses)
+        try:
+            while not self._live_at(addresses):
+                refusal = self._refusal_at(addresses)
+                await self.ask_host(host, udp_port)
+                await asyncio.sleep(_ASK_AGAIN)
+                # Another one there, who was asked at the same time, may have become a peer meanwhile.
+                if refusal is not None and not self._live_at(addresses):
+                    raise refusal
+        finally:
+            self._asked.subtract(addresses)
+
     async def ask_host(self, host: str, udp_port: int) -> None:
-        """Ask one machine by UDP who is there."""
+        """Ask one machine by UDP who is there, once."""
         await self._ask()
         assert self._asker is not None
         await self._asker.ask_host(host, udp_port)
+
+    async def _addresses_of(self, host: str) -> set[str]:
+        """Every address of a machine, for this one also those by which it is known to itself alone."""
+        try:
+            found = await self._network.loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise PeerUnreachable(f"{host}: {reason}; nothing was sent") from error
+        addresses = {normal_host(str(item[4][0])) for item in found}
+        ours = {one.address for one in await asyncio.to_thread(interfaces_of, None)}
+        if any(address in ours or is_loopback(address) for address in addresses):
+            addresses |= ours | {"127.0.0.1", "::1"}
+        return addresses
+
+    def _live_at(self, addresses: set[str]) -> bool:
+        sessions = [peer.session for peer in self._network.live_peers()]
+        return any(
+            normal_host(host) in addresses
+            for session in sessions
+            if session is not None
+            for host in (session.address[0], session.peer.host)
+            if host
+        )
+
+    def _refusal_at(self, addresses: set[str]) -> DiscoroError | None:
+        """Why somebody there refused us, once nobody there is being dialled any more."""
+        if any(host in addresses for host, _ in self._dialling):
+            return None
+        errors = [error for (host, _), (error, _) in self._refused.items() if host in addresses]
+        refusals = (error for error in errors if not isinstance(error, _PASSING))
+        return next(refusals, None)
+
+    def _forget_refusals(self, addresses: set[str]) -> None:
+        """The user asks for them now: what they said before may be true no longer."""
+        for address in [known for known in self._refused if known[0] in addresses]:
+            del self._refused[address]
+        self._refusing.clear()
 
     async def close(self) -> None:
         """Close the sockets."""

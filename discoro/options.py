@@ -11,6 +11,7 @@ import platform
 import socket
 from dataclasses import dataclass, field, replace
 
+from discoro.scheduler.checks import check_name
 from discoro.statefolder import StateFolder
 from discoro.transport.addresses import is_loopback, normal_host
 from discoro.transport.credentials import DEFAULT_CLUSTER, Credentials
@@ -41,7 +42,7 @@ class Options:
     """
 
     name: str = ""
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = field(default=(), metadata={"option": "node"})
     udp_port: int = UDP_PORT
     tcp_port: int | None = None
     ext_ip_addr: str | None = None
@@ -60,9 +61,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for option in ("name", "cluster"):
-            text = getattr(self, option)
-            if not isinstance(text, str) or not text:
-                raise TypeError(f"{option} is a text that is not empty, not {text!r}")
+            check_name(getattr(self, option), option)
         for option in ("udp_port", "tcp_port"):
             port = getattr(self, option)
             if port is not None and (type(port) is not int or not 0 <= port <= 65535):

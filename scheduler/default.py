@@ -12,9 +12,10 @@ import asyncio
 import os
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import SchedulerConflict
+from .errors import SchedulerClosed, SchedulerConflict
 
 if TYPE_CHECKING:
     from .life import Life
@@ -33,6 +34,8 @@ class _Known:
         self.open: list[Life] = []
         self.plain: list[Life] = []
         self.default: Life | None = None
+        # Whether somebody has constructed that one, with options of his choice.
+        self.asked = False
         # Held while the default one starts, which takes `lock` in another thread.
         self.starting = threading.Lock()
 
@@ -53,8 +56,15 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def constructed(scheduler: Life) -> None:
-    """Note a scheduler that may be meant as the default one."""
+    """Note a scheduler that may be meant as the default one.
+
+    Raises:
+        SchedulerConflict: If one with other options has become that already; it stays the default.
+    """
     with _known.lock:
+        default = _known.default
+        if default is not None and _known.asked and default.options != scheduler.options:
+            raise _conflict(default, scheduler, "is the default already")
         _known.plain.append(scheduler)
 
 
@@ -105,6 +115,22 @@ def innermost() -> Life | None:
     return _of_here() or _innermost()
 
 
+def awaited(call: str) -> Any:
+    """Return the scheduler of the running loop, for a call that is awaited there; starts nothing.
+
+    Raises:
+        SchedulerClosed: If none runs at all.
+        WrongThread: If it runs elsewhere: what is awaited here would never be carried on there.
+    """
+    found = innermost()
+    if found is None:
+        found = _known.default
+    if found is None or not found.is_open:
+        raise SchedulerClosed(SchedulerClosed.NO_SCHEDULER)
+    found.check_thread(call)
+    return found
+
+
 def _of_here() -> Life | None:
     here = HERE.get()
     return here if here is not None and here in _known.open else None
@@ -130,18 +156,48 @@ def _default(cls: type[Life]) -> Life:
             default = known.default or (known.plain[0] if known.plain else None)
             for other in known.plain:
                 if default is not None and other.options != default.options:
-                    raise SchedulerConflict(
-                        f"two plain schedulers with different options, {default.options} and "
-                        f"{other.options}: which is the default? Construct one, or open them "
-                        "(`with Scheduler(...) as s:`, `async with`)"
-                    )
+                    # Said once: the first is the default from now on.
+                    known.plain.remove(other)
+                    raise _conflict(default, other, "was there first")
+        asked = default is not None
         if default is None:
             default = cls.unasked()
         if not default.is_open:
             known.default = default
+            known.asked = asked
             try:
                 default.start_thread()
             except BaseException:
                 known.default = None
                 raise
         return default
+
+
+def _conflict(first: Life, second: Life, how: str) -> SchedulerConflict:
+    different = ", ".join(_differences("", first.options, second.options))
+    return SchedulerConflict(
+        f"two plain schedulers with different options ({different}): the first {how}, and stays "
+        "the default. Construct one, or open the other by itself (`with Scheduler(...) as s:`, "
+        "`async with`) before anything uses the default, or after Scheduler.instance().close()"
+    )
+
+
+def _differences(name: str, one: Any, other: Any) -> list[str]:
+    """Say which options differ: ``name='a' and 'b'``; what has no repr (a secret) is only named."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = list(dict.fromkeys([*one, *other]))
+        pairs = [(key, one.get(key), other.get(key), True) for key in keys]
+    elif is_dataclass(one) and type(one) is type(other):
+        pairs = []
+        for field in fields(one):
+            if field.compare:
+                key = field.metadata.get("option", field.name)
+                ours, theirs = getattr(one, field.name), getattr(other, field.name)
+                pairs.append((key, ours, theirs, field.repr))
+    else:
+        return [f"{name}={one!r} and {other!r}"]
+    found: list[str] = []
+    for key, ours, theirs, shown in pairs:
+        if ours != theirs:
+            found += _differences(key, ours, theirs) if shown else [key]
+    return found

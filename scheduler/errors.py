@@ -132,9 +132,10 @@ class WrongThread(DiscoroError, RuntimeError):
         call: The call.
     """
 
-    def __init__(self, call: str) -> None:
+    def __init__(self, call: str, text: str = "") -> None:
         super().__init__(
-            f"{call} was called outside the scheduler's thread: there, only Coro(...), send, "
+            text
+            or f"{call} was called outside the scheduler's thread: there, only Coro(...), send, "
             "resume, terminate and value may be called"
         )
         self.call = call
@@ -160,6 +161,12 @@ class HotSwapRefused(DiscoroError):
 
 class SchedulerClosed(DiscoroError):
     """The scheduler has been closed, or was never opened."""
+
+    #: What somebody hears who awaits a call of ours in a loop of his own.
+    NO_SCHEDULER = (
+        "no scheduler runs in this event loop: `async with Scheduler():` or "
+        "`await Scheduler().start()` first"
+    )
 
     def __init__(self, text: str = "the scheduler is closed") -> None:
         super().__init__(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .checks import check_name
 from .errors import NameTaken
 
 Key = tuple[str, str]
@@ -26,10 +27,9 @@ class Names:
 
         Raises:
             NameTaken: If another thing has it.
-            TypeError: If ``name`` is no text, or empty.
+            TypeError, ValueError: If ``name`` is no text, or empty, or cannot be encoded.
         """
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"a name is a text that is not empty, not {name!r}")
+        check_name(name)
         key = kind, name
         if key in self._things:
             if self._things[key] is not thing:
@@ -43,6 +43,7 @@ class Names:
 
     def unregister(self, kind: str, name: str, thing: Any) -> bool:
         """Take a name out; False if ``thing`` does not have it."""
+        check_name(name)
         key = kind, name
         if self._things.get(key) is not thing:
             return False

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import Any, Self, TypeVar
 
 from . import default
+from .checks import check_count, check_name, check_timeout
 from .coro import Coro
 from .errors import WrongThread
 from .life import Elsewhere, Life
@@ -30,6 +31,7 @@ class Scheduler(Life):
         max_mailbox: How many messages a mailbox takes before ``send`` raises ``MailboxFull``; None:
             no limit.
         coro_class: What :meth:`spawn` makes.
+        options: What else makes it another one than a second plain one.
 
     Attributes:
         coros: The live coroutines.
@@ -44,13 +46,16 @@ class Scheduler(Life):
         elsewhere: Elsewhere | None = None,
         max_mailbox: int | None = None,
         coro_class: type[Coro[Any]] = Coro,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(elsewhere)
-        if max_mailbox is not None and max_mailbox < 1:
-            raise ValueError(f"max_mailbox is at least 1, not {max_mailbox}")
+        if max_mailbox is not None:
+            check_count(max_mailbox, "max_mailbox")
+            if max_mailbox < 1:
+                raise ValueError(f"max_mailbox is at least 1, not {max_mailbox}")
         self.max_mailbox = max_mailbox
         self.coro_class = coro_class
-        self.options["max_mailbox"] = max_mailbox
+        self.options.update(options or {}, max_mailbox=max_mailbox)
         self.by_number: dict[int, Any] = {}
         self.names = Names()
         self.next_number: Callable[[], int] = itertools.count(1).__next__
@@ -133,7 +138,7 @@ class Scheduler(Life):
     def refuse_blocking(self, call: str) -> None:
         """Refuse a call that would block the loop's own thread."""
         raise WrongThread(
-            f"{call} blocks, and would wait for ever here; await finish() instead: it"
+            call, f"{call}() would block the scheduler's loop: use yield/await coro.finish()"
         )
 
     # -- names ------------------------------------------------------------------------------------
@@ -168,6 +173,8 @@ class Scheduler(Life):
         Returns None at ``timeout``.
         """
         self.check_thread("locate")
+        check_name(name)
+        check_timeout(timeout)
         if location is not None and self.elsewhere is not None:
             return await self.elsewhere.locate(kind, name, location, timeout)
         thing = self.names.get(kind, name)

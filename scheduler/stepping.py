@@ -243,5 +243,5 @@ class Stepper:
         """
         if get_ident() != self.thread_id:
             if not self.thread_id:
-                raise SchedulerClosed()
+                raise SchedulerClosed(SchedulerClosed.NO_SCHEDULER)
             raise WrongThread(call)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
+from .checks import check_timeout
 from .errors import DiscoroError, NoSuchCoro, NotTheCoroutine
 from .mailbox import Mark
 from .outcome import Outcome
@@ -146,8 +147,8 @@ class _Timed(Wait):
     __slots__ = ("_timer", "timeout", "waiter")
 
     def __init__(self, timeout: float | None) -> None:
-        if timeout is not None and not isinstance(timeout, (int, float)):
-            raise TypeError(f"a timeout is a number of seconds or None, not {timeout!r}")
+        if timeout is not None:
+            check_timeout(timeout)
         self.timeout = timeout
         self.waiter: Any = None
         self._timer: asyncio.TimerHandle | None = None
@@ -274,6 +275,7 @@ class Pause(_Timed):
 
     async def outside(self) -> Any:
         """Sleep in a task that belongs to the coroutine; only itself can be suspended, though."""
+        self.coro.scheduler.check_thread("sleep")
         if isinstance(getattr(asyncio.current_task(), "_wait", None), State):
             raise NotTheCoroutine(self.coro.name, "sleep")
         if self.timeout is None:
@@ -381,7 +383,7 @@ class Join(_Timed):
             waiter._value = outcome.result()
             return True
         if self.timeout is not None and self.timeout <= 0:
-            raise TimeoutError(f"{target.name!r} has not ended")
+            raise TimeoutError(f"{target.name!r} has not ended; it goes on")
         target.watch(self, self._ended)
         self.begin(waiter)
         return False
@@ -402,7 +404,9 @@ class Join(_Timed):
         """Raise TimeoutError."""
         self.target.unwatch(self)
         waiter._wake(
-            error=TimeoutError(f"{self.target.name!r} has not ended within {self.timeout} s")
+            error=TimeoutError(
+                f"{self.target.name!r} has not ended after {self.timeout} s; it goes on"
+            )
         )
 
     def drop(self) -> None:

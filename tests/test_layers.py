@@ -21,7 +21,7 @@ THIRD_PARTY = {
 PURE = {
     name: set(modules.split())
     for name, modules in {
-        "scheduler": "errors outcome mailbox driver entry names",
+        "scheduler": "errors checks outcome mailbox driver entry names",
         "transport": (
             "errors limits addresses frames codec paths backoff delivery lanes session handshake proofs "
             "secret throttle beacon hints transfer bulkframes ledger greeting"
