@@ -12,6 +12,7 @@ An outcome travels as a code and a payload::
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NoReturn
 
 from discoro.errors import NoSuchCoro, RemoteError
 from discoro.scheduler.outcome import Failed, Outcome, Returned, Stopped
@@ -52,17 +53,22 @@ def failed(error: BaseException) -> Failed:
     return Failed(error, "")
 
 
-def raisable(outcome: Outcome) -> Outcome:
-    """The same outcome, unless to raise it would end the process that asks for it.
+class ExitElsewhere(Failed):
+    """``sys.exit()`` or Ctrl-C over there: a fact about a coroutine over there, and no reason to end this process."""
 
-    ``sys.exit()`` and Ctrl-C over there are facts about a coroutine over there.
-    """
+    __slots__ = ()
+
+    def result(self) -> NoReturn:
+        """Raise an error that says so."""
+        exit_ = self.exception
+        raise RemoteError(type(exit_).__name__, str(exit_), self.traceback_text) from exit_
+
+
+def raisable(outcome: Outcome) -> Outcome:
+    """The same outcome, but one that may be raised in the process that asks for it."""
     if not isinstance(outcome, Failed) or isinstance(outcome.exception, Exception):
         return outcome
-    exit_ = outcome.exception
-    error = RemoteError(type(exit_).__name__, str(exit_), outcome.traceback_text)
-    error.__cause__ = exit_
-    return Failed(error, "")
+    return ExitElsewhere(outcome.exception, outcome.traceback_text)
 
 
 class KeptOutcomes:
@@ -87,17 +93,20 @@ class KeptOutcomes:
 
     def keep(self, number: int, outcome: Outcome, now: float) -> None:
         """Remember how coroutine ``number`` ended."""
-        self._drop(number)
         kept = self._kept
-        size = size_hint(outcome.value) if isinstance(outcome, Returned) else 0
+        if number in kept:
+            self._drop(number)
+        size = 0
+        if type(outcome) is Returned and outcome.value is not None:
+            size = size_hint(outcome.value)
+            self._bytes += size
         kept[number] = (now, outcome, size)
-        self._bytes += size
-        while kept:
-            oldest = next(iter(kept))
-            old = now - kept[oldest][0] > self._seconds
-            if not old and len(kept) <= self._most and self._bytes <= self._most_bytes:
-                break
-            self._drop(oldest)
+        while kept and (
+            len(kept) > self._most
+            or self._bytes > self._most_bytes
+            or now - next(iter(kept.values()))[0] > self._seconds
+        ):
+            self._drop(next(iter(kept)))
 
     def _drop(self, number: int) -> None:
         found = self._kept.pop(number, None)
