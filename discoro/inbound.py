@@ -286,11 +286,11 @@ class Inbound:
         """Starts: the handle with its detach bit, the first run number, arguments each."""
         peer: Peer = session.user
         server = self._network.server
-        for number, data in enumerate(payloads, source):
-            if server is None:
-                self.refuse_run(peer, number)
-            else:
-                server.run(peer, target >> 1, bool(target & 1), number, data)
+        if server is not None:
+            server.run(peer, target >> 1, bool(target & 1), source, payloads)
+            return
+        for number in range(source, source + len(payloads)):
+            self.refuse_run(peer, number)
 
     def refuse_run(self, peer: Peer, number: int) -> None:
         """Nobody here hosts computations."""

@@ -384,7 +384,7 @@ class Peer:
         """
         assert self.session is not None
         base = self.session.ours.run_base
-        if not base < number < base + RUN_NUMBERS or number in self.network.scheduler.by_number:
+        if not base < number < base + RUN_NUMBERS or number in self._scheduler.by_number:
             raise RunRefused(f"number {number:x} is not free for a coroutine of this session")
 
     def terminate(self, number: int) -> None:

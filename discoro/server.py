@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 import time
+from collections.abc import Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,6 +58,8 @@ log = logging.getLogger("discoro.server")
 END_TIMEOUT = 10.0
 
 _REFUSED = 3
+# A plain number: see the peer's.
+_RESULT = int(Kind.RESULT)
 
 
 async def discoro_server(name: str = "discoro_server", coro: Any = None) -> None:
@@ -76,7 +79,9 @@ async def discoro_server(name: str = "discoro_server", coro: Any = None) -> None
     coro.set_daemon()
     try:
         while True:
-            await coro.suspend()  # again: whoever resumes it by mistake must not end the work of all
+            await (
+                coro.suspend()
+            )  # again: whoever resumes it by mistake must not end the work of all
     finally:
         network.server = None
         await server.close()
@@ -87,6 +92,7 @@ class Server:
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._keep_outcome = network.keep_outcome
         limits = network.limits
         self._hosting = Hosting(max_runs=limits.max_runs, max_computations=limits.max_computations)
         # By computation: equal code of two clients has one digest, and each takes its own away.
@@ -219,16 +225,22 @@ class Server:
     # --- run
 
     def run(
-        self, peer: Peer, handle: int, detach: bool, number: int, data: bytes | memoryview
+        self,
+        peer: Peer,
+        handle: int,
+        detach: bool,
+        first: int,
+        payloads: Sequence[bytes | memoryview],
     ) -> None:
-        """A run entry came in: start its coroutine."""
-        try:
-            hosted = self._hosting.for_run(handle, peer.process)
-            arguments = loads(data, self._spaces[hosted.computation])
-        except Exception as error:
-            self._refuse(peer, number, error)
-            return
-        self._start(peer, hosted, detach, number, arguments)
+        """A run entry came in: start its coroutines, with numbers from ``first``."""
+        for number, data in enumerate(payloads, first):
+            try:
+                hosted = self._hosting.for_run(handle, peer.process)
+                arguments = loads(data, self._spaces[hosted.computation])
+            except Exception as error:
+                self._refuse(peer, number, error)
+            else:
+                self._start(peer, hosted, detach, number, arguments)
 
     def run_big(
         self,
@@ -262,7 +274,7 @@ class Server:
                 kwargs,
                 number=number,
                 name=hosted.name,
-                context=self._context(hosted),
+                context=self._contexts[hosted.computation].copy(),
             )
         except TypeError as error:
             self._refuse(peer, number, RunRefused(f"{hosted.name}: {error}"))
@@ -274,7 +286,7 @@ class Server:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("run %d of %s: %s begins", run_number(number), peer.name, hosted.name)
         coro._watch_end(_RunEnd(self, peer, coro))
-        scheduler.begin(coro)
+        scheduler._begin(coro)  # this is the loop's thread
         self._begun[number] = peer
         if not self._marked:
             self._marked = True
@@ -306,7 +318,7 @@ class Server:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("run %d of %s: %s", run_number(number), peer.name, end_in_words(outcome))
         waiting = self._hosting.ended(number)
-        self._network.keep_outcome(number, outcome)
+        self._keep_outcome(number, outcome)
         if peer.ended is None:
             self._tell(peer, number, outcome)
         if waiting is not None:
@@ -315,10 +327,11 @@ class Server:
     def _tell(self, peer: Peer, number: int, outcome: Outcome) -> None:
         if isinstance(outcome, Returned):
             try:
-                if self._network.big.wants(outcome.value):
-                    self._network.big.post_result(peer, number, outcome.value)
+                value = outcome.value
+                if value is not None and self._network.big.wants(value):
+                    self._network.big.post_result(peer, number, value)
                 else:
-                    peer.post(Kind.RESULT, number, 0, dumps(outcome.value))
+                    peer.post(_RESULT, number, 0, dumps(value))
                 return
             except Exception as error:
                 error.add_note(f"{self._network.scheduler.name}: the result could not be sent")
@@ -432,7 +445,7 @@ class _RunEnd:
 
     def returned(self, value: Any) -> None:
         """It has returned."""
-        self._server.ended(self._peer, self._coro.number, Returned(value))
+        self._server.ended(self._peer, self._coro._number, Returned(value))
 
     def ended(self) -> None:
         """It has ended in another way."""
