@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from discoro.nodesettings import NodeSettings
+from discoro.nodesettings import UDP_PORT, NodeSettings
+from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.version import __version__
 
 MOST_PORTS = 6
@@ -41,7 +42,7 @@ def banner(
         lines.append(
             f"    listens on {', '.join(hosts)}{only}, TCP {_ports(ports)}, UDP {settings.udp_port}; TLS 1.3"
         )
-        lines += _how_to_connect(settings)
+        lines += _how_to_connect(settings) + _what_the_program_says(settings)
     if terminal:
         lines.append("    type quit to end it when its work is done; Ctrl-C gives the work 5 s")
     return "\n".join(lines) + "\n"
@@ -63,6 +64,18 @@ def _how_to_connect(settings: NodeSettings) -> list[str]:
         "    connect with:  DISCORO_SECRET=... python your_program.py",
         f"        (the secret that this node has from {source})",
     ]
+
+
+def _what_the_program_says(settings: NodeSettings) -> list[str]:
+    """Return what a program has to say where this node is not found by the defaults."""
+    options = []
+    if settings.udp_port != UDP_PORT:
+        options.append(f"udp_port={settings.udp_port}")
+    if settings.cluster != DEFAULT_CLUSTER:
+        options.append(f"cluster={settings.cluster!r}")
+    if not options:
+        return []
+    return [f"        and in the program:  run(main, {', '.join(options)})"]
 
 
 def _ports(ports: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 
@@ -34,7 +35,13 @@ class Keyboard:
 
     @staticmethod
     def _ours() -> bool:
-        return os.tcgetpgrp(0) == os.getpgrp()
+        try:
+            return os.tcgetpgrp(0) == os.getpgrp()
+        except OSError as error:
+            # Not our controlling terminal. If it is nobody's, whoever opened it types to us; else we would steal keys.
+            if error.errno != errno.ENOTTY or _controls_somebody(os.fstat(0).st_rdev):
+                raise
+            return True
 
     def _on_typed(self) -> None:
         try:
@@ -50,3 +57,21 @@ class Keyboard:
         for line in lines:
             if line.strip().lower() in (b"quit", b"exit"):
                 self._quit()
+
+
+def _controls_somebody(terminal: int) -> bool:
+    """Whether a terminal, by its device number, is some session's controlling one; True where that cannot be known."""
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for process in processes:
+        try:
+            with open(f"/proc/{process}/stat", "rb") as file:
+                # proc(5): after the name in brackets: state, parent, group, session, terminal.
+                fields = file.read().rpartition(b") ")[2].split()
+        except OSError:
+            continue  # it has ended
+        if len(fields) > 4 and int(fields[4]) == terminal:
+            return True
+    return False

@@ -249,7 +249,8 @@ class Parent:
         if server.gone is not None and not self._stopping:
             self._status = FAILED if server.failed else 0
             joined = self.settings.join
-            self.show(f"discoro: {joined} is gone for good: {server.gone}. Ending.\n", 2)
+            what = "could not be joined" if server.failed else "is gone for good"
+            self.show(f"discoro: {joined} {what}: {server.gone}. Ending.\n", 2)
             self.end()
         if server.id and not self._stopping:
             self._folder.announce(self._record())  # with its process id

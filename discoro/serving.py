@@ -185,6 +185,7 @@ async def _join(scheduler: discoro.Scheduler, where: str, channel: Channel) -> N
 
 async def _dialled(scheduler: discoro.Scheduler, host: str, port: int) -> bytes:
     """Dial until somebody answers; return the id of its process. What another dial would not change is raised."""
+    said = False
     while True:
         try:
             peer = await scheduler.network.dial(host, port, None, given=True)
@@ -192,5 +193,7 @@ async def _dialled(scheduler: discoro.Scheduler, host: str, port: int) -> bytes:
         except (AuthenticationFailed, VersionMismatch):
             raise
         except DiscoroError as error:
-            log.debug("--join %s:%s: %s", host, port, error)
+            if not said:
+                said = True
+                log.warning("--join: %s; trying again for %g s", error, JOIN_TIMEOUT)
             await asyncio.sleep(0.5)

@@ -16,11 +16,17 @@ def shown(settings: NodeSettings = SETTINGS, ports: tuple[int, ...] = (9, 4), **
 
 
 def test_it_says_what_runs_where_it_listens_and_how_to_connect() -> None:
-    first, second, third, fourth = shown().splitlines()
+    first, second, third, fourth, fifth = shown().splitlines()
     assert first.endswith("node bob, 2 servers, Python 3.11.7, cluster blue, pid 7")
     assert second == "    listens on 0.0.0.0, ::, TCP 9, 4, UDP 51350; TLS 1.3"
     assert third == "    connect with:  DISCORO_SECRET=... python your_program.py"
     assert "from DISCORO_SECRET" in fourth
+    assert fifth == "        and in the program:  run(main, cluster='blue')"
+
+
+def test_nothing_is_said_of_options_that_are_the_defaults() -> None:
+    assert "run(main" not in shown(replace(SETTINGS, cluster="default"))
+    assert "udp_port=7" in shown(replace(SETTINGS, udp_port=7))
 
 
 def test_only_a_fresh_generated_secret_is_shown() -> None:

@@ -336,6 +336,18 @@ def test_quit_on_a_terminal_waits_for_the_work(start: Start, word: str) -> None:
         os.close(terminal)
 
 
+def test_quit_works_on_a_terminal_that_is_nobodys_controlling_one(start: Start) -> None:
+    """As of a program that opens a pseudo-terminal and starts a node at its other end."""
+    terminal, its_end = pty.openpty()
+    try:
+        node = start("-c", "1", stdin=its_end).ready()
+        os.close(its_end)
+        os.write(terminal, b"quit\n")
+        assert node.ends() == 0
+    finally:
+        os.close(terminal)
+
+
 def test_ctrl_c_typed_at_a_terminal_reaches_the_parent_alone(start: Start) -> None:
     terminal, its_end = pty.openpty()
     try:

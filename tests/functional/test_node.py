@@ -284,7 +284,7 @@ def test_a_join_with_another_secret_ends_with_status_1_and_says_why(
     port = bob.server()["addresses"][0][1]
     other = {"DISCORO_SECRET": "a quite different one"}
     joined = start("-c", "1", "--join", f"127.0.0.1:{port}", environment=other)
-    joined.says("is gone for good")
+    joined.says("could not be joined")
     assert joined.ends() == 1, joined.text
     assert "start both sides with the same secret" in joined.text
     bob.process.terminate()
