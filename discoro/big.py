@@ -184,9 +184,9 @@ class BigMessages:
         else:
             self._post(peer, Kind.SEND, target, source, 0, head, parts)
 
-    def post_run(self, peer: Peer, target: int, number: int, arguments: Any) -> None:
-        """Start a coroutine with big arguments, borrowed until word of its start comes."""
-        head, buffers = dumps_parts(arguments)
+    def post_run(self, peer: Peer, target: int, number: int, arguments: Any, what: str) -> None:
+        """Start a coroutine with big arguments, borrowed until word of its start comes; ``what`` is for errors."""
+        head, buffers = dumps_parts(arguments, what=what)
         self._post(peer, Kind.RUN, target, number, 0, head, buffers)
 
     def post_result(self, peer: Peer, number: int, value: Any) -> None:

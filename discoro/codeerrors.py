@@ -39,6 +39,8 @@ class NotPicklable(ComputationError, TypeError):
         what: Who wanted to send it, for example ``"work()"``.
         path: The way from there to the culprit, for example ``"global 'conf' -> .db"``.
         culprit: Type of the object that cannot be pickled, for example ``"socket.socket"``.
+        reason: Why not.
+        hint: What to do about it.
     """
 
     def __init__(self, what: str, path: str, culprit: str, reason: str, hint: str) -> None:
@@ -48,6 +50,11 @@ class NotPicklable(ComputationError, TypeError):
         self.path = path
         self.culprit = culprit
         self.reason = reason
+        self.hint = hint
+
+    def of(self, what: str) -> NotPicklable:
+        """The same error, said of something else: who sends it knows better what it is."""
+        return NotPicklable(what, self.path, self.culprit, self.reason, self.hint)
 
 
 class MissingCode(ComputationError):

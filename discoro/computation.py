@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from discoro.collecting import collect
-from discoro.coro import Coro, LocalCoro, RemoteCoro, Start
-from discoro.errors import ComputationClosed, DiscoroError, PeerLost
+from discoro.coro import Coro, RemoteCoro, Start
+from discoro.errors import (
+    ComputationClosed,
+    DiscoroError,
+    NotACoroutine,
+    PeerLost,
+    SchedulerClosed,
+    WrongThread,
+)
 from discoro.files import send_blob
 from discoro.messages import (
     CloseComputation,
@@ -22,10 +29,14 @@ from discoro.messages import (
     Setup,
     Wanted,
 )
+from discoro.scheduler import default
+from discoro.scheduler.checks import check_timeout
 from discoro.scheduler.entry import is_entry, name_of
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
+from discoro.unpicklable import arguments_of
 from discoro.values import dumps
+from discoro.within import within
 
 if TYPE_CHECKING:
     from discoro.bundle import Bundle
@@ -61,7 +72,8 @@ class Computation(Generic[P, T]):
         cleanup: Remove the files at ``close``.
 
     Raises:
-        TypeError: If ``computation`` is something else.
+        NotACoroutine: If ``computation`` is something else.
+        TypeError: If ``depends`` is no list.
     """
 
     __module__ = "discoro"
@@ -73,14 +85,14 @@ class Computation(Generic[P, T]):
         cleanup: bool = True,
     ) -> None:
         if not is_entry(computation):
-            raise TypeError(
-                f"a computation is a generator function (def with yield) or a coroutine function (async def), "
-                f"not {computation!r}"
-            )
+            raise NotACoroutine(computation)
+        if isinstance(depends, (str, bytes, os.PathLike)) or not isinstance(depends, Iterable):
+            raise TypeError(f"depends is a list: depends=[{depends!r}]")
         self._function = computation
         self._depends = list(depends)
         self._cleanup = cleanup
         self._name = name_of(computation)
+        self._arguments = arguments_of(self._name)
         self._bundle: Bundle | None = None
         self._at: dict[bytes, _SetUp] = {}
         self._setting_up: dict[bytes, asyncio.Lock] = {}
@@ -100,6 +112,7 @@ class Computation(Generic[P, T]):
             detach: What it runs outlives this client.
             timeout: Seconds that ``run`` waits for the start; then it raises TimeoutError and cancels it.
         """
+        check_timeout(timeout)
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         if detach is not None:
@@ -132,8 +145,11 @@ class Computation(Generic[P, T]):
             PeerError: If the server cannot be reached.
             TimeoutError: After ``timeout`` seconds; nothing of it is set up.
         """
-        async with asyncio.timeout(timeout):
-            there = await self._network().peer_at(peer)
+        network = self._network("setup")
+        _check_call(func, args, kwargs)
+        late = f"{self._name} is not set up at {_told(peer)} after {timeout} s; nothing of it is"
+        async with within(timeout, lambda: late):
+            there = await network.peer_at(peer)
             lock = self._setting_up.setdefault(there.process, asyncio.Lock())
             async with lock:
                 known = self._at.get(there.process)
@@ -147,7 +163,7 @@ class Computation(Generic[P, T]):
         self, peer: Peer, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None
     ) -> int:
         bundle = await self._collected()
-        requests = self._network().requests
+        requests = peer.network.requests
         encoded = bundle.encode()
         offer = Offer(
             computation=bundle.id,
@@ -215,26 +231,31 @@ class Computation(Generic[P, T]):
             SetupFailed: If ``func`` raised; it is closed all the same.
             TimeoutError: After ``timeout`` seconds; the server goes on closing it.
         """
-        async with asyncio.timeout(timeout):
-            there = await self._network().peer_at(peer)
+        network = self._network("close")
+        _check_call(func, args, kwargs)
+        late = f"{self._name} is not closed at {_told(peer)} after {timeout} s; the server goes on closing it"
+        async with within(timeout, lambda: late):
+            there = await network.peer_at(peer)
             known = self._at.pop(there.process, None)
             if known is None or known.peer is not there:
                 raise ComputationClosed(f"{self._name} is not set up at {there.name}")
             assert self._bundle is not None
             self._closed.add(there.process)
             call = self._call(func, args, kwargs)
-            await self._network().requests.ask(there, CloseComputation(self._bundle.id, call))
+            await network.requests.ask(there, CloseComputation(self._bundle.id, call))
         return 0
 
     async def ping(self, peer: Where, timeout: float | None = 2) -> int:
         """Whether the computation is set up at a server that answers: 0, else -1."""
+        network = self._network("ping")
+        check_timeout(timeout)
         try:
             async with asyncio.timeout(timeout):
-                there = await self._network().peer_at(peer)
+                there = await network.peer_at(peer)
                 known = self._at.get(there.process)
                 if known is None or known.peer is not there or self._bundle is None:
                     return -1
-                done = await self._network().requests.ask(there, PingComputation(self._bundle.id))
+                done = await network.requests.ask(there, PingComputation(self._bundle.id))
         except (TimeoutError, DiscoroError) as error:
             why = str(error) or f"no answer within {timeout} s: it computes, or is gone"
             log.info("ping of %s at %s: %s", self._name, peer, why)
@@ -257,8 +278,11 @@ class Computation(Generic[P, T]):
             NotPicklable: If an argument cannot be sent.
             PeerLost: If the server is gone; the coroutine may have run.
         """
-        network = self._network()
-        ready = self._ready_at(peer) if get_ident() == network.thread else None
+        try:
+            network = self._network("run")
+        except (WrongThread, SchedulerClosed):
+            return self._run(peer, args, kwargs)  # for the loop that it is handed to
+        ready = self._ready_at(network, peer)
         wants = network.big.wants
         if ready is None or self._timeout is not None or wants(args) or (kwargs and wants(kwargs)):
             return self._run(peer, args, kwargs)
@@ -267,8 +291,10 @@ class Computation(Generic[P, T]):
 
     async def _run(self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coro[T]:
         """Run where something has to be waited for first, or borrowed: nothing happens before this is awaited."""
-        async with asyncio.timeout(self._timeout):
-            there, handle = self._ready_at(peer) or await self._find_ready(peer)
+        network = self._network("run")
+        late = f"{self._name} has not begun at {_told(peer)} after {self._timeout} s; its start is cancelled"
+        async with within(self._timeout, lambda: late):
+            there, handle = self._ready_at(network, peer) or await self._find_ready(network, peer)
             return cast("Coro[T]", await Start(self._begin(there, handle, args, kwargs), there))
 
     def _begin(
@@ -283,20 +309,22 @@ class Computation(Generic[P, T]):
         if wants(args) or (kwargs and wants(kwargs)):
             there.runs[number] = run
             try:
-                network.big.post_run(there, handle << 1 | self._detach, number, (args, kwargs))
+                network.big.post_run(
+                    there, handle << 1 | self._detach, number, (args, kwargs), self._arguments
+                )
             except BaseException:
                 del there.runs[number]
                 raise
         else:
-            data = dumps((args, kwargs) if kwargs else (args,), self._name, code)
+            data = dumps((args, kwargs) if kwargs else (args,), self._arguments, code)
             there.start(handle, self._detach, data, run)
         return run
 
-    def _ready_at(self, where: Where) -> tuple[Peer, int] | None:
+    def _ready_at(self, network: Network, where: Where) -> tuple[Peer, int] | None:
         """The peer and handle for ``where``, without waiting, where that is possible."""
         process = where.process if isinstance(where, RemoteCoro) else getattr(where, "id", None)
         if process is None and isinstance(where, Location):
-            process = self._network().reached(where)
+            process = network.reached(where)
         known = self._at.get(process) if process is not None else None
         if known is None or known.peer.ended is not None:
             return None
@@ -305,8 +333,8 @@ class Computation(Generic[P, T]):
             return None
         return known.peer, known.handle
 
-    async def _find_ready(self, where: Where) -> tuple[Peer, int]:
-        there = await self._network().peer_at(where)
+    async def _find_ready(self, network: Network, where: Where) -> tuple[Peer, int]:
+        there = await network.peer_at(where)
         known = self._at.get(there.process)
         if known is None:
             how = "closed" if there.process in self._closed else "not set up"
@@ -324,5 +352,22 @@ class Computation(Generic[P, T]):
         return there, known.handle
 
     @staticmethod
-    def _network() -> Network:
-        return cast("Network", LocalCoro.home().elsewhere)
+    def _network(call: str) -> Network:
+        """The network of the running loop's scheduler, which alone can carry out what is awaited here."""
+        return cast("Network", default.awaited(call).elsewhere)
+
+
+def _told(where: Any) -> str:
+    """The name, or the address, of a server, for people."""
+    location = getattr(where, "location", where)
+    return getattr(location, "name", None) or str(location)
+
+
+def _check_call(func: Any, args: Any, kwargs: Any) -> None:
+    """See that a function for setup or close can be called with these arguments, before anything is sent."""
+    if func is not None and not callable(func):
+        raise TypeError(f"func is a function that is called at the server, not {func!r}")
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args is a tuple of arguments: args=({args!r},)")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs is a dict of arguments, not {kwargs!r}")

@@ -20,11 +20,13 @@ from discoro.errors import NotTheCoroutine, PeerLost, PeerUnreachable, ServerKil
 from discoro.messages import Adjust
 from discoro.outcomes import raisable
 from discoro.reference import Reference
+from discoro.scheduler.checks import check_name, check_timeout
 from discoro.scheduler.default import HERE
 from discoro.scheduler.outcome import Failed, exception_of
 from discoro.scheduler.waits import Wait, Waitable, stepping
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
+from discoro.within import within
 
 if TYPE_CHECKING:
     from discoro.network import Network
@@ -268,12 +270,18 @@ class RemoteCoro(Reference, Coro[T], Waitable):
     async def deliver(self, msg: Any, timeout: float | None = None) -> int:
         """See :meth:`Coro.deliver`."""
         self.network.check_thread("deliver")
+        check_timeout(timeout)
         return await self.peer().deliver_value(self.number, msg, timeout, self.code)
 
     async def finish(self, timeout: float | None = None) -> T:
         """See :meth:`Coro.finish`."""
         self.network.check_thread("finish")
-        async with asyncio.timeout(timeout):
+        if timeout is None:
+            return await self
+        async with within(
+            timeout,
+            lambda: f"{self.name} at {self.location} has not ended after {timeout} s; it goes on",
+        ):
             return await self
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -339,10 +347,14 @@ class RemoteCoro(Reference, Coro[T], Waitable):
 
     def register(self, name: str | None = None) -> int:
         """See :meth:`Coro.register`."""
+        if name is not None:
+            check_name(name)
         return self._adjust("register", name=name)
 
     def unregister(self, name: str | None = None) -> int:
         """See :meth:`Coro.unregister`."""
+        if name is not None:
+            check_name(name)
         return self._adjust("unregister", name=name)
 
     def set_daemon(self, flag: bool = True) -> int:

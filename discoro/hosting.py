@@ -61,6 +61,9 @@ class Hosting:
     Args:
         max_runs: Runs that may be alive at once, all computations together.
         max_computations: Computations of one client.
+
+    Attributes:
+        draining: This server is about to end: what runs goes on, and nothing new begins.
     """
 
     def __init__(self, *, max_runs: int, max_computations: int) -> None:
@@ -70,6 +73,7 @@ class Hosting:
         self._by_handle: dict[int, Hosted] = {}
         self._by_run: dict[int, Hosted] = {}
         self._last_handle = 0
+        self.draining = False
 
     def __iter__(self) -> Iterator[Hosted]:
         return iter(list(self._by_id.values()))
@@ -142,13 +146,15 @@ class Hosting:
 
         Raises:
             ComputationClosed: If it is not set up (any more).
-            RunRefused: If as many run as may.
+            RunRefused: If as many run as may, or this server is about to end.
         """
         hosted = self._by_handle.get(handle)
         if hosted is None or hosted.owner != owner or hosted.state is not State.READY:
             raise ComputationClosed(
                 "the computation is not set up at this server: call setup (again)"
             )
+        if self.draining:
+            raise RunRefused("this server is about to end and takes no new runs")
         if len(self._by_run) >= self._max_runs:
             raise RunRefused(f"{len(self._by_run)} runs are alive here, as many as may")
         return hosted

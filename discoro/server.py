@@ -23,6 +23,7 @@ from discoro.coro import LocalCoro
 from discoro.errors import (
     ComputationClosed,
     DiscoroError,
+    NotPicklable,
     PythonMismatch,
     RunRefused,
     SetupFailed,
@@ -102,7 +103,6 @@ class Server:
         # Runs that began in this turn and have not ended: their number, and who is to be told.
         self._begun: dict[int, Peer] = {}
         self._marked = False
-        self._draining = False
         requests = network.requests
         if not requests.answers(Offer):
             requests.on(Offer, _to_server(network, "_offer"))
@@ -122,7 +122,7 @@ class Server:
     # --- setup
 
     async def _offer(self, peer: Peer, offer: Offer) -> Message:
-        if self._draining:
+        if self._hosting.draining:
             raise SetupRefused("this server is about to end and takes no new computations")
         ours = self._network.options.python
         if offer.python != ours:
@@ -312,7 +312,7 @@ class Server:
         if told is not None:
             told.post(Kind.STARTED, first, count, b"")
 
-    def ended(self, peer: Peer, number: int, outcome: Outcome) -> None:
+    def ended(self, peer: Peer, number: int, outcome: Outcome, name: str = "") -> None:
         """A run has ended: tell whoever started it, and remember it for later questions."""
         self._begun.pop(number, None)
         if log.isEnabledFor(logging.DEBUG):
@@ -320,11 +320,11 @@ class Server:
         waiting = self._hosting.ended(number)
         self._keep_outcome(number, outcome)
         if peer.ended is None:
-            self._tell(peer, number, outcome)
+            self._tell(peer, number, outcome, name)
         if waiting is not None:
             self._network.task(self._discard(waiting), f"close {waiting.name}")
 
-    def _tell(self, peer: Peer, number: int, outcome: Outcome) -> None:
+    def _tell(self, peer: Peer, number: int, outcome: Outcome, name: str) -> None:
         if isinstance(outcome, Returned):
             try:
                 value = outcome.value
@@ -334,6 +334,8 @@ class Server:
                     peer.post(_RESULT, number, 0, dumps(value))
                 return
             except Exception as error:
+                if isinstance(error, NotPicklable):
+                    error = error.of(f"the result of {name}()")
                 error.add_note(f"{self._network.scheduler.name}: the result could not be sent")
                 outcome = Failed(error)
         code, payload = encode_outcome(outcome)
@@ -411,8 +413,8 @@ class Server:
     # --- the end of the process
 
     def drain(self) -> None:
-        """Take no new computations; those that are here go on."""
-        self._draining = True
+        """Take no new computations and no new runs; what runs here goes on."""
+        self._hosting.draining = True
 
     @property
     def idle(self) -> bool:
@@ -445,7 +447,8 @@ class _RunEnd:
 
     def returned(self, value: Any) -> None:
         """It has returned."""
-        self._server.ended(self._peer, self._coro._number, Returned(value))
+        coro = self._coro
+        self._server.ended(self._peer, coro._number, Returned(value), coro._name)
 
     def ended(self) -> None:
         """It has ended in another way."""

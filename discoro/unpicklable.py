@@ -13,8 +13,12 @@ from typing import Any
 from discoro.codeerrors import NotPicklable
 from discoro.pickling import used_globals
 from discoro.privatenames import plain_module
+from discoro.scheduler.errors import ForgottenWait
 
 _DEEPEST = 50
+# Steps of the way that are shown.
+_SHOWN = 8
+_ARGUMENTS = "the arguments of "
 _WIDEST = 10_000
 
 
@@ -31,10 +35,33 @@ def explain(
         hint: What to do about it; a general one if empty.
     """
     path, culprit, reason = find(value, dump, error)
-    if not hint:
-        hint = "Open it where it is used, or send what is needed to open it"
-    text = f"{type(reason).__name__}: {reason}" if str(reason) else type(reason).__name__
+    what, path = _argument(what, path)
+    if len(path) > _SHOWN:
+        path = [*path[:4], f"... {len(path) - 7} more ...", *path[-3:]]
+    if isinstance(reason, ForgottenWait):
+        text, hint = str(reason), f"Write `x = yield {reason.call}`, or `x = await {reason.call}`"
+    elif isinstance(culprit, types.CoroutineType):
+        text = f"a yield or await is missing before {culprit.__qualname__}()"
+        hint = "What a call gives can be sent once it has been awaited"
+    else:
+        text = f"{type(reason).__name__}: {reason}" if str(reason) else type(reason).__name__
+        hint = hint or "Open it where it is used, or send what is needed to open it"
     return NotPicklable(what, " -> ".join(path), type_name(culprit), text, hint)
+
+
+def arguments_of(name: str) -> str:
+    """Return how the arguments of a call, as (args,) or (args, kwargs), are named in errors."""
+    return f"{_ARGUMENTS}{name}()"
+
+
+def _argument(what: str, path: list[str]) -> tuple[str, list[str]]:
+    """Name the one argument that cannot be sent, and the way from there."""
+    if not what.startswith(_ARGUMENTS) or len(path) < 2:
+        return what, path
+    call, which = what.removeprefix(_ARGUMENTS), path[1].strip("[]")
+    if path[0] == "[0]" and which.isdigit():
+        which = str(int(which) + 1)
+    return f"argument {which} of {call}", path[2:]
 
 
 def find(

@@ -9,6 +9,7 @@
       MailboxBusy            two readers at one mailbox
       NotTheCoroutine        only the coroutine itself may do that
       NotACoroutine          also a TypeError: what was given is no generator or coroutine function
+      ForgottenWait          also a TypeError: a yield or await is missing before the call
       WrongThread            also a RuntimeError: called outside the thread of the scheduler's loop
       NameTaken              another thing is registered under that name
       HotSwapRefused         the new code cannot take the place of the old
@@ -20,6 +21,7 @@ Every error can be pickled: the network carries them home.
 
 from __future__ import annotations
 
+from inspect import isasyncgenfunction
 from typing import Any
 
 
@@ -119,10 +121,34 @@ class NotACoroutine(DiscoroError, TypeError):
     """What was given is neither a generator function nor a coroutine function."""
 
     def __init__(self, given: object) -> None:
-        super().__init__(
-            f"{given!r} is neither a generator function (`def` with `yield`) nor a coroutine "
-            "function (`async def`)"
-        )
+        name = getattr(given, "__name__", None) or repr(given)
+        if isasyncgenfunction(given):
+            text = (
+                f"{name} has both `async def` and `yield`, an asynchronous generator: yield and "
+                "async def do not go together, use `await` in it"
+            )
+        elif callable(given) and not isinstance(given, type):
+            text = f"{name} is an ordinary function: write `async def {name}`, or put a `yield` in it"
+            if name == "<lambda>":
+                text = "a lambda is an ordinary function: write an `async def` instead"
+        else:
+            text = (
+                f"{given!r} is neither a generator function (`def` with `yield`) nor a coroutine "
+                "function (`async def`)"
+            )
+        super().__init__(text)
+
+
+class ForgottenWait(DiscoroError, TypeError):
+    """What a call gives to be awaited was about to be sent: a ``yield`` or ``await`` is missing.
+
+    Attributes:
+        call: The call.
+    """
+
+    def __init__(self, call: str) -> None:
+        super().__init__(f"a yield or await is missing before {call}")
+        self.call = call
 
 
 class WrongThread(DiscoroError, RuntimeError):

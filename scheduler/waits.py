@@ -14,10 +14,10 @@ import asyncio
 import sys
 from collections.abc import Callable, Generator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from .checks import check_timeout
-from .errors import DiscoroError, NoSuchCoro, NotTheCoroutine
+from .errors import DiscoroError, ForgottenWait, NoSuchCoro, NotTheCoroutine
 from .mailbox import Mark
 from .outcome import Outcome
 
@@ -62,9 +62,18 @@ ENDED = State("ended")
 
 
 class Wait:
-    """Something to wait for, once."""
+    """Something to wait for, once.
+
+    Attributes:
+        call: The call that gives it, for people.
+    """
 
     __slots__ = ()
+
+    call: ClassVar[str] = "the call"
+
+    def __reduce__(self) -> NoReturn:
+        raise ForgottenWait(self.call)
 
     def start(self, waiter: Any) -> bool:
         """Begin. True: it is there already, in ``waiter._value``. May raise what the call raises."""
@@ -184,6 +193,8 @@ class Receive(Wait):
 
     __slots__ = ("coro",)
 
+    call = "coro.receive()"
+
     def __init__(self, coro: Coro[Any]) -> None:
         self.coro = coro
 
@@ -221,6 +232,8 @@ class TimedReceive(_Timed):
 
     __slots__ = ("alarm_value", "coro")
 
+    call = "coro.receive()"
+
     def __init__(self, coro: Coro[Any], timeout: float, alarm_value: Any) -> None:
         super().__init__(timeout)
         self.coro = coro
@@ -253,6 +266,8 @@ class Pause(_Timed):
     """Sleep and suspend: until a timeout, or a resume."""
 
     __slots__ = ("alarm_value", "coro")
+
+    call = "coro.sleep()"
 
     def __init__(self, coro: Coro[Any], timeout: float | None, alarm_value: Any) -> None:
         super().__init__(timeout)
@@ -291,6 +306,8 @@ class Ending(Wait):
     """
 
     __slots__ = ("target", "waiter")
+
+    call = "the coroutine"
 
     def __init__(self, target: Machine[Any]) -> None:
         self.target = target
@@ -367,6 +384,8 @@ class Join(_Timed):
 
     __slots__ = ("target",)
 
+    call = "coro.finish()"
+
     def __init__(self, target: Machine[Any], timeout: float | None = None) -> None:
         super().__init__(timeout)
         self.target = target
@@ -419,6 +438,8 @@ class Deliver(_Timed):
     """Put a message into a mailbox, waiting for room if that has a limit."""
 
     __slots__ = ("message", "target")
+
+    call = "coro.deliver()"
 
     def __init__(self, target: Coro[Any], message: Any, timeout: float | None) -> None:
         super().__init__(timeout)
