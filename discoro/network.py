@@ -19,7 +19,14 @@ from weakref import WeakValueDictionary
 from discoro.addressbook import AddressBook
 from discoro.big import BigMessages
 from discoro.coro import LocalCoro, RemoteCoro
-from discoro.errors import CannotListen, DiscoroError, PeerLost, PeerUnreachable, from_transport
+from discoro.errors import (
+    AuthenticationFailed,
+    CannotListen,
+    DiscoroError,
+    PeerLost,
+    PeerUnreachable,
+    from_transport,
+)
 from discoro.files import Files
 from discoro.inbound import Inbound
 from discoro.loopback import LoopbackSession
@@ -36,6 +43,7 @@ from discoro.scheduler.waits import EAGER
 from discoro.status import PeerStatus
 from discoro.transport.addresses import Location, listen_hosts
 from discoro.transport.endpoint import Endpoint
+from discoro.transport.errors import AuthenticationFailed as WrongSecret
 from discoro.transport.errors import OwnProcess, TransportError
 from discoro.transport.frames import Hello, Kind
 from discoro.transport.lanes import Budget
@@ -332,7 +340,7 @@ class Network:
             if session is None:
                 await self._dial_known(endpoint, peer)
         except (TransportError, OSError, DiscoroError) as error:
-            self._drop(peer, from_transport(error, self.location_of(peer.process, peer.hint)))
+            self._drop(peer, self._error(error, self.location_of(peer.process, peer.hint)))
 
     async def _dial_known(self, endpoint: Endpoint, peer: Peer) -> None:
         """Dial a process that a reference names, at each address that may lead there."""
@@ -396,12 +404,23 @@ class Network:
         except OwnProcess:
             return self._own()
         except (TransportError, OSError) as error:
-            raise from_transport(error, Location(host, port)) from error
+            raise self._error(error, Location(host, port)) from error
         self._reached[host, port] = session.process_id
         peer = self.peers.get(session.process_id)
         if peer is None:
             raise PeerLost("the session was over at once", Location(host, port))
         return peer
+
+    def _error(self, error: BaseException, location: Location) -> DiscoroError:
+        """The error that users see; where the secrets differ it says which one is ours."""
+        if isinstance(error, WrongSecret):
+            return AuthenticationFailed(
+                f"{location} has another secret than this program: ours is {self.options.secret_source}. Nothing "
+                "was sent. Type DISCORO_SECRET=... before the command, with the secret that the other side was "
+                "started with (in a file: DISCORO_SECRET=$(cat FILE))",
+                location,
+            )
+        return from_transport(error, location)
 
     def reached(self, where: Location) -> bytes | None:
         """The process that an address without an id has led to before, while there is a session with it."""

@@ -101,6 +101,15 @@ class Options:
         """Whether somebody gave a secret, so that others can prove it."""
         return self.secret is not None or bool(os.environ.get("DISCORO_SECRET"))
 
+    @property
+    def secret_source(self) -> str:
+        """Where our secret comes from, in words."""
+        if self.secret is not None:
+            return "the one given to Scheduler or run"
+        if os.environ.get("DISCORO_SECRET"):
+            return "that of DISCORO_SECRET"
+        return f"this user's own, {StateFolder().secret_path} (DISCORO_SECRET is not set)"
+
     def credentials(self) -> Credentials:
         """What we prove ourselves with. May take a while: run it in a thread."""
         certificate = None

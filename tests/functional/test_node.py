@@ -286,7 +286,7 @@ def test_a_join_with_another_secret_ends_with_status_1_and_says_why(
     joined = start("-c", "1", "--join", f"127.0.0.1:{port}", environment=other)
     joined.says("could not be joined")
     assert joined.ends() == 1, joined.text
-    assert "start both sides with the same secret" in joined.text
+    assert "has another secret than this program" in joined.text
     bob.process.terminate()
     assert bob.ends() == 0
 
