@@ -88,7 +88,8 @@ class Stepper:
         finally:
             self.in_drain = False
             self.turns += 1
-            if self._dirty and (not self.ready or not self.turns % FLUSH_TURNS):
+            due = self._end_soon or not self.ready or not self.turns % FLUSH_TURNS
+            if self._dirty and due:
                 self._flush()
             if self.ready and not self._scheduled:
                 self.arm()
