@@ -100,6 +100,8 @@ class Inbound:
         self._by_number = network.scheduler.by_number
         # Peers that hold a lane to a receiver here, by its number: they are told when it ends.
         self._holders: dict[int, set[Peer]] = {}
+        # What new lanes have at present; all peers have been told, or told something near it.
+        self._first_grant = network.limits.first_grant
         # What is handed on now was held back, and its grant used up when it came.
         self._prepaid = False
         table: dict[int, Handler] = {
@@ -214,6 +216,7 @@ class Inbound:
             receiver,
             names_for(receiver),
         )
+        self._announce()
         holders = self._holders.get(target)
         if holders is None:
             self._holders[target] = {peer}
@@ -223,6 +226,14 @@ class Inbound:
             holders.add(peer)
         return taking
 
+    def _announce(self) -> None:
+        """Let everybody know when new lanes have less than they did, or more again: the budget is one for all."""
+        grant = self._network.budget.first_grant()
+        if grant != self._first_grant:
+            self._first_grant = grant
+            for peer in self._network.live_peers():
+                peer.announce(grant)
+
     def _receiver_ended(self, receiver: Any, outcome: Outcome) -> None:
         number = receiver.number
         for peer in self._holders.pop(number, ()):
@@ -230,6 +241,7 @@ class Inbound:
             if taking is not None:
                 taking.lane.close()
                 peer.post(Kind.GONE, number, 0, b"")
+                self._announce()
 
     def peer_lost(self, peer: Peer) -> None:
         """Give back what the lanes of a peer were granted."""

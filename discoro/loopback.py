@@ -72,6 +72,7 @@ class LoopbackSession:
     def __init__(self, network: Network, hello: Hello) -> None:
         self._network = network
         self.peer = self.ours = hello
+        self.first_grant = hello.first_grant
         self.process_id = hello.process_id
         self.address = (hello.host or "localhost", hello.port)
         self.bulk = LoopbackBulk(network)

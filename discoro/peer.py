@@ -69,6 +69,8 @@ class Peer:
         self.held: dict[tuple[int, int], deque[Any]] = {}
         # (observed here, watcher there): whom we owe a word at the end.
         self.watchers: set[tuple[int, int]] = set()
+        # What the other side was told that each new lane to us has, in bytes.
+        self.announced = 0
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lanes: dict[int, OutLane] = {}
         # Entries, and what makes some, that wait for the session.
@@ -96,6 +98,7 @@ class Peer:
         """The session is there: send what has waited for it."""
         self.session = session
         self._send = session.send
+        self.announced = session.ours.first_grant
         self.name = session.peer.name
         self._last_run = session.peer.run_base
         early, self._early = self._early, []
@@ -165,10 +168,13 @@ class Peer:
         if self.ended is None:
             self._early.append(act)
 
-    @property
-    def announced(self) -> int | None:
-        """The first grant of each lane that the other side was told of."""
-        return self.session.ours.first_grant if self.session is not None else None
+    def announce(self, grant: int) -> None:
+        """Tell the other side what new lanes have from now on, where that has changed by half."""
+        if self.session is None or self.ended is not None:
+            return
+        if grant * 2 <= self.announced or grant * 2 >= self.announced * 3:
+            self.announced = grant
+            self.post(Kind.GRANT, 0, grant, b"")
 
     @property
     def bulk(self) -> Any:
@@ -302,7 +308,7 @@ class Peer:
         lane = self._lanes.get(target)
         if lane is None:
             assert self.session is not None
-            grant = self.session.peer.first_grant
+            grant = self.session.first_grant
             lane = self._lanes[target] = OutLane(self.network.limits, grant)
         return lane
 
@@ -339,7 +345,10 @@ class Peer:
         return MailboxFull(who, limit, "bytes")
 
     def granted(self, target: int, grant: int) -> None:
-        """The receiver has taken so many bytes more: send what has waited for that."""
+        """The receiver has taken so many bytes more: send what has waited for that. 0 stands for all new ones."""
+        if not target and self.session is not None:
+            self.session.first_grant = min(grant, self.network.limits.first_grant)
+            return
         lane = self._lanes.get(target)
         if lane is not None:
             for entry in lane.grant(grant):
