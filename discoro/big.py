@@ -68,6 +68,8 @@ class MessageTooBig(DiscoroError):
         limit: What is allowed, in bytes.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
             f"a message of {size} bytes, and {limit} is the limit: send it in parts, or as a file (send_file)"

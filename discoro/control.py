@@ -33,6 +33,8 @@ class NodeSilent(DiscoroError):
         record: What is known of it.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, record: NodeRecord, *, stopped: bool = False) -> None:
         said = "is stopped (SIGSTOP, or Ctrl-Z)" if stopped else "does not answer"
         super().__init__(

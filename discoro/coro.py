@@ -20,6 +20,7 @@ from discoro.errors import NotTheCoroutine, PeerLost, PeerUnreachable, ServerKil
 from discoro.messages import Adjust
 from discoro.outcomes import raisable
 from discoro.reference import Reference
+from discoro.scheduler import default
 from discoro.scheduler.checks import check_name, check_timeout
 from discoro.scheduler.default import HERE
 from discoro.scheduler.outcome import Failed, exception_of
@@ -187,7 +188,7 @@ class Coro(Generic[T]):
 
         Gives None after ``timeout`` seconds; without a timeout it waits until there is one.
         """
-        found = await LocalCoro.home().find("coro", name, location, timeout)
+        found = await default.awaited("locate").find("coro", name, location, timeout)
         return cast("Coro[Any] | None", found)
 
 

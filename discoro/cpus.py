@@ -42,6 +42,8 @@ class TooManyServers(DiscoroError):
         usable: What is there.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, asked: int, usable: Usable) -> None:
         cpus = f"{usable.count} CPU{'s' if usable.count != 1 else ''} usable here {usable.why()}"
         if asked > 0:

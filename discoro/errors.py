@@ -16,6 +16,7 @@ The tree::
         PeerBusy                 it answers, and has no room now
       NoSuchCoro                 nothing (any more) behind that reference
       MessageRefused             the other side could not decode a message
+      MessageTooBig              a message is longer than the limit; attributes ``size``, ``limit``
       ComputationError           about a computation
         NotPicklable, MissingCode, SetupRefused               before anything runs
         PythonMismatch           code cannot cross between these two Pythons; also a VersionMismatch
@@ -24,6 +25,10 @@ The tree::
         RunRefused               a run did not start
       FileRefused                a file was not taken; attributes ``name``, ``reason``
       RemoteError                an exception from over there that cannot be rebuilt here
+      NodeFailed                 a Node did not start; attributes ``exit_code``, ``said``
+      NodeSilent                 a node does not answer; attribute ``record``
+      PortTaken, AddressUnusable, TooManyServers, SecretUnusable, StateFolderUnusable
+                                 why a node cannot start here as it was told
 
 ``transport`` has a tree of its own; :func:`from_transport` translates it at the boundary. Old return codes
 (0, 1, -1) are made from these in ``discoro.compat`` alone.
@@ -32,8 +37,9 @@ The tree::
 from __future__ import annotations
 
 import errno
+import importlib
 import signal as _signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from discoro.codeerrors import (
     ComputationError,
@@ -47,6 +53,7 @@ from discoro.codeerrors import (
 )
 from discoro.scheduler.errors import (
     DiscoroError,
+    ForgottenWait,
     HotSwapException,
     HotSwapRefused,
     MailboxBusy,
@@ -244,21 +251,61 @@ def _lost(error: _transport.SessionLost, location: Location | None) -> PeerLost:
     return PeerLost(f"{error.reason}{f' ({how})' if how else ''}", location)
 
 
+# Errors that stand beside what raises them, which this module cannot import: looked up when asked for.
+_ELSEWHERE = {
+    "AddressUnusable": "discoro.listeners",
+    "MessageTooBig": "discoro.big",
+    "NodeFailed": "discoro.node",
+    "NodeSilent": "discoro.control",
+    "PortTaken": "discoro.listeners",
+    "SecretUnusable": "discoro.secretsource",
+    "StateFolderUnusable": "discoro.statefolder",
+    "TooManyServers": "discoro.cpus",
+}
+
+if TYPE_CHECKING:
+    from discoro.big import MessageTooBig as MessageTooBig
+    from discoro.control import NodeSilent as NodeSilent
+    from discoro.cpus import TooManyServers as TooManyServers
+    from discoro.listeners import AddressUnusable as AddressUnusable
+    from discoro.listeners import PortTaken as PortTaken
+    from discoro.node import NodeFailed as NodeFailed
+    from discoro.secretsource import SecretUnusable as SecretUnusable
+    from discoro.statefolder import StateFolderUnusable as StateFolderUnusable
+
+
+def __getattr__(name: str) -> Any:
+    home = _ELSEWHERE.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    error = globals()[name] = getattr(importlib.import_module(home), name)
+    return error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})
+
+
 __all__ = [
+    "AddressUnusable",
     "AuthenticationFailed",
     "CannotListen",
     "ComputationClosed",
     "ComputationError",
     "DiscoroError",
     "FileRefused",
+    "ForgottenWait",
     "HotSwapException",
     "HotSwapRefused",
     "MailboxBusy",
     "MailboxFull",
     "MessageRefused",
+    "MessageTooBig",
     "MissingCode",
     "NameTaken",
     "NoSuchCoro",
+    "NodeFailed",
+    "NodeSilent",
     "NotACoroutine",
     "NotPicklable",
     "NotTheCoroutine",
@@ -266,6 +313,7 @@ __all__ = [
     "PeerError",
     "PeerLost",
     "PeerUnreachable",
+    "PortTaken",
     "ProtocolVersionMismatch",
     "ProtocolViolation",
     "PythonMismatch",
@@ -273,10 +321,13 @@ __all__ = [
     "RunRefused",
     "SchedulerClosed",
     "SchedulerConflict",
+    "SecretUnusable",
     "ServerKilled",
     "SetupFailed",
     "SetupRefused",
+    "StateFolderUnusable",
     "Terminated",
+    "TooManyServers",
     "UndecodableValue",
     "VersionMismatch",
     "WrongCluster",

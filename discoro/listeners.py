@@ -23,6 +23,8 @@ class PortTaken(DiscoroError):
         owner: Who has it, in words.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, host: str, port: int, owner: str) -> None:
         super().__init__(
             f"TCP port {port} on {host} is taken by {owner}.\n"
@@ -40,6 +42,8 @@ class AddressUnusable(DiscoroError):
     Attributes:
         host: The address.
     """
+
+    __module__ = "discoro.errors"
 
     def __init__(self, host: str, reason: str) -> None:
         super().__init__(

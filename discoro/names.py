@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from discoro.coro import RemoteCoro
 from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
 from discoro.messages import Locate, Located, Message
+from discoro.reference import Reference
 from discoro.remotechannel import RemoteChannel
 from discoro.transport.addresses import Location
 
@@ -92,13 +93,20 @@ class Names:
     # --- we look elsewhere
 
     async def locate(
-        self, kind: str, name: str, location: Location | None, timeout: float | None
+        self, kind: str, name: str, location: Location | Reference | None, timeout: float | None
     ) -> Any:
         """What is registered under a name at ``location``, or anywhere; None after ``timeout`` seconds.
 
         Raises:
             PeerError: If ``location`` refuses us; says why.
+            TypeError: If ``location`` is something else.
         """
+        if isinstance(location, Reference):
+            location = location.location
+        if location is not None and not isinstance(location, Location):
+            raise TypeError(
+                f"names are looked for at a Location, as Coro.locate and peers() give, not at {location!r}"
+            )
         await self._network.start()
         query = Query(kind, name, location)
         limit = asyncio.timeout(timeout)

@@ -37,6 +37,8 @@ class NodeFailed(DiscoroError):
         exit_code: Its exit code, or None when it was just too slow.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, reason: str, exit_code: int | None = None) -> None:
         super().__init__(reason)
         self.exit_code = exit_code

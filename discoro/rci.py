@@ -26,6 +26,8 @@ from discoro.errors import DiscoroError, RunRefused
 from discoro.messages import CallService, Located, Message
 from discoro.outcomes import RETURNED, encode_outcome
 from discoro.reference import Reference
+from discoro.scheduler import default
+from discoro.scheduler.checks import check_name
 from discoro.scheduler.entry import is_entry, name_of
 from discoro.scheduler.errors import NotACoroutine
 from discoro.scheduler.outcome import Outcome, Returned
@@ -68,7 +70,9 @@ class RCI(Generic[T]):
             raise NotACoroutine(func)
         self._func = func
         self._coro_class = coro_class
-        self.name = name or name_of(func)
+        if name is not None:
+            check_name(name, "the name of a service")
+        self.name = name_of(func) if name is None else name
         self._scheduler: Scheduler = LocalCoro.home()
         # Its coroutines belong to the computation, if any, whose code made the service.
         inside = threading.get_ident() == self._scheduler.thread_id
@@ -108,13 +112,13 @@ class RCI(Generic[T]):
             NameTaken: If another service here has that name.
         """
         self._check("register")
-        self._scheduler.register("rci", name or self.name, self)
+        self._scheduler.register("rci", self.name if name is None else name, self)
         return 0
 
     def unregister(self, name: str | None = None) -> int:
         """Take :meth:`register` back; gives 0. References that others have go on working."""
         self._scheduler.check_thread("unregister")
-        self._scheduler.unregister("rci", name or self.name, self)
+        self._scheduler.unregister("rci", self.name if name is None else name, self)
         return 0
 
     @staticmethod
@@ -125,7 +129,7 @@ class RCI(Generic[T]):
 
         Gives None after ``timeout`` seconds; without a timeout it waits until there is one.
         """
-        found = await LocalCoro.home().find("rci", name, location, timeout)
+        found = await default.awaited("locate").find("rci", name, location, timeout)
         if isinstance(found, RemoteCoro):
             network, hint = found.network, found.hint
             return RemoteRCI(network, found.process, found.number, found.name, hint)

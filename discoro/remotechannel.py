@@ -8,7 +8,9 @@ from typing import Any
 from discoro import registry
 from discoro.messages import ChannelDeliver, Done, Subscribe
 from discoro.reference import Reference
+from discoro.scheduler.checks import check_count, check_timeout
 from discoro.values import dumps
+from discoro.within import within
 
 
 class RemoteChannel(Reference):
@@ -27,6 +29,9 @@ class RemoteChannel(Reference):
 
     async def deliver(self, msg: Any, timeout: float | None = None, n: int = 0) -> int:
         """Put a message into the mailboxes of all subscribers once there are ``n``; gives how many took it."""
+        self.network.check_thread("deliver")
+        check_timeout(timeout)
+        check_count(n)
         answer = await self.network.requests.ask(
             self.peer(), ChannelDeliver(self.number, dumps(msg), n, timeout)
         )
@@ -34,16 +39,21 @@ class RemoteChannel(Reference):
 
     async def subscribe(self, subscriber: Any, timeout: float | None = None) -> int:
         """Let a coroutine or channel, wherever it lives, get what is sent to this channel; gives 0."""
-        await self.network.requests.ask(
-            self.peer(), Subscribe(self.number, dumps(subscriber), False)
-        )
-        return 0
+        return await self._change("subscribe", subscriber, timeout)
 
     async def unsubscribe(self, subscriber: Any, timeout: float | None = None) -> int:
         """Take a subscriber out; gives 0."""
-        await self.network.requests.ask(
-            self.peer(), Subscribe(self.number, dumps(subscriber), True)
-        )
+        return await self._change("unsubscribe", subscriber, timeout)
+
+    async def _change(self, call: str, subscriber: Any, timeout: float | None) -> int:
+        self.network.check_thread(call)
+        if not callable(getattr(subscriber, "send", None)):
+            raise TypeError(f"{subscriber!r} cannot subscribe: it has no send()")
+        data = dumps(subscriber, "the subscriber")
+        late = f"channel {self.name} at {self.location} has not answered to {call} after {timeout} s"
+        async with within(timeout, lambda: late):
+            message = Subscribe(self.number, data, call == "unsubscribe")
+            await self.network.requests.ask(self.peer(), message)
         return 0
 
 

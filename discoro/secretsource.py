@@ -27,6 +27,8 @@ class SecretUnusable(DiscoroError):
         source: Where it came from.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"the secret from {source}: {reason}")
         self.source = source

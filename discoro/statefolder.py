@@ -36,6 +36,8 @@ class StateFolderUnusable(DiscoroError):
         path: The folder.
     """
 
+    __module__ = "discoro.errors"
+
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
             f"the state folder {path} cannot be used: {reason}. Set XDG_STATE_HOME to one of your own."

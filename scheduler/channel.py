@@ -226,13 +226,13 @@ class Channel:
             NameTaken: If another channel has that name.
         """
         self.scheduler.check_thread("register")
-        self.scheduler.register("channel", name or self.name, self)
+        self.scheduler.register("channel", self.name if name is None else name, self)
         return 0
 
     def unregister(self, name: str | None = None) -> int:
         """Take :meth:`register` back; returns 0."""
         self.scheduler.check_thread("unregister")
-        self.scheduler.unregister("channel", name or self.name, self)
+        self.scheduler.unregister("channel", self.name if name is None else name, self)
         return 0
 
     @classmethod

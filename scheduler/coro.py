@@ -296,13 +296,13 @@ class Coro(TaskFace[T]):
         self.scheduler.check_thread("register")
         if self._wait is ENDED:
             raise NoSuchCoro(self._name)
-        self.scheduler.register("coro", name or self._name, self)
+        self.scheduler.register("coro", self._name if name is None else name, self)
         return 0
 
     def unregister(self, name: str | None = None) -> int:
         """Take :meth:`register` back; returns 0."""
         self.scheduler.check_thread("unregister")
-        self.scheduler.unregister("coro", name or self._name, self)
+        self.scheduler.unregister("coro", self._name if name is None else name, self)
         return 0
 
     @classmethod

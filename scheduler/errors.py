@@ -16,6 +16,8 @@
       SchedulerClosed        the scheduler has been closed
       SchedulerConflict      two default schedulers with different options
 
+    HotSwapException         no Exception: thrown into a coroutine that is about to be replaced
+
 Every error can be pickled: the network carries them home.
 """
 
@@ -128,9 +130,12 @@ class NotACoroutine(DiscoroError, TypeError):
                 "async def do not go together, use `await` in it"
             )
         elif callable(given) and not isinstance(given, type):
-            text = f"{name} is an ordinary function: write `async def {name}`, or put a `yield` in it"
+            text = (
+                f"{name} is an ordinary function: write `async def {name}`, or put a `yield` in it, "
+                "which makes it a generator function"
+            )
             if name == "<lambda>":
-                text = "a lambda is an ordinary function: write an `async def` instead"
+                text = "a lambda is an ordinary function: write an `async def` or a generator function"
         else:
             text = (
                 f"{given!r} is neither a generator function (`def` with `yield`) nor a coroutine "

@@ -36,6 +36,12 @@ class Location:
     ) -> None:
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ValueError(f"a port is a number from 0 to 65535, not {port!r}")
+        if not isinstance(addr, str):
+            raise TypeError(f"an address is a text, a host name or an IP address, not {addr!r}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"the name of a peer is a text, not {name!r}")
+        if id is not None and not isinstance(id, bytes):
+            raise TypeError(f"a process id is 16 bytes, as a Location of ours has it, not {id!r}")
         if id is not None and len(id) != 16:
             raise ValueError(f"a process id has 16 bytes, not {len(id)}")
         set_ = object.__setattr__

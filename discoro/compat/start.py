@@ -24,15 +24,18 @@ def home(options: dict[str, Any] | None = None) -> Scheduler:
     if default.innermost() is None:
         with _Ours.lock:
             if _Ours.scheduler is None or not _Ours.scheduler.is_open:
-                return _started(Scheduler(**(options or {"dest_path": received()})))
+                return _started(options or {"dest_path": received()})
     return Scheduler.instance()
 
 
-def _started(ours: Scheduler) -> Scheduler:
+def _started(options: dict[str, Any]) -> Scheduler:
+    ours = None
     try:
+        ours = Scheduler(**options)
         found = Scheduler.instance()
     except SchedulerConflict:  # the program has one of discoro's own
-        ours.close()
+        if ours is not None:
+            ours.close()
         return Scheduler.instance()
     _Ours.scheduler = ours
     return found

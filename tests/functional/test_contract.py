@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from typing import Any
 
 import pytest
 
 import discoro
+from discoro import codeerrors, errors
 from discoro import Channel, Computation, Coro, Location
 from discoro.errors import (
     AuthenticationFailed,
@@ -20,6 +22,7 @@ from discoro.errors import (
     WrongThread,
 )
 from discoro.hosting import Hosting
+from discoro.scheduler import errors as local_errors
 from discoro.scheduler.default import innermost
 from discoro.transport.secret import generate
 from tests.functional import jobs
@@ -303,3 +306,20 @@ def test_a_server_about_to_end_takes_no_runs() -> None:
     hosting.draining = True
     with pytest.raises(RunRefused, match="this server is about to end and takes no new runs"):
         hosting.for_run(handle, b"o" * 16)
+
+
+# --- errors
+
+
+def test_every_error_that_users_meet_is_in_errors() -> None:
+    assert set(errors.__all__) <= set(dir(errors))
+    for name in errors.__all__:
+        found = getattr(errors, name)
+        if isinstance(found, type):
+            assert issubclass(found, BaseException)
+            assert found.__module__ == "discoro.errors", found
+            assert name in (errors.__doc__ or "") + (local_errors.__doc__ or "") + (
+                codeerrors.__doc__ or ""
+            )
+    too_big = pickle.loads(pickle.dumps(errors.MessageTooBig(5, 4)))
+    assert type(too_big) is errors.MessageTooBig and too_big.limit == 4
