@@ -105,6 +105,23 @@ def test_every_public_name_is_documented() -> None:
     assert not set(discoro.__all__) - words
 
 
+def test_the_tree_of_errors_in_the_tutorial_is_that_of_the_code() -> None:
+    from discoro import errors
+
+    text = (CHECKOUT / "docs/tutorial.md").read_text().split("## All errors")[1]
+    rows = re.findall(r"^( *)(\w+)  +\S", text.split("```")[1], re.MULTILINE)
+    above: list[type] = []
+    for spaces, name in rows:
+        del above[len(spaces) // 2 :]
+        error = getattr(errors, name)
+        assert not above or above[-1] in error.__bases__, name
+        above.append(error)
+    told = [name for _, name in rows]
+    assert len(set(told)) == len(told)
+    own = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+    assert set(told) == own - {"HotSwapException"}
+
+
 def test_every_name_in_the_tutorials_table_is_public() -> None:
     section = (CHECKOUT / "docs/tutorial.md").read_text().split("## All names")[1]
     first = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
