@@ -10,7 +10,8 @@ How a document is written so that it runs, top to bottom, in one folder of its o
   (``other$`` is one of another machine: it has a state folder of its own).
   A block that begins with ``word$`` alone looks at that terminal again; ``^C`` and ``quit`` are typed into it.
 
-``...`` stands for anything in a line, and alone for any lines. The port 9700 of the documents becomes a free one.
+A comment behind a command stands behind two spaces. ``...`` stands for anything in a line, and alone for any lines.
+The port 9700 of the documents becomes a free one.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class Block:
         for line in self.text.splitlines():
             found = _PROMPT.match(line)
             if found:
-                steps.append((found[1], found[2], []))
+                command = found[2] and found[2].partition("  #")[0].rstrip()
+                steps.append((found[1], command, []))
             else:
                 assert steps, f"{self.where}: a console block begins with a prompt"
                 steps[-1][2].append(line)
@@ -303,7 +305,7 @@ class Scenario:
         self.terminals[terminal].shows(claimed, block.where)
 
     def _run(self, command: list[str], where: str, *, fails: bool = False) -> str:
-        done = subprocess.run(
+        running = subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment(""),
@@ -311,10 +313,16 @@ class Scenario:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=_GUARD,
+            start_new_session=True,
         )
-        assert not done.returncode or fails, f"{where}: status {done.returncode}\n{done.stdout}"
-        return done.stdout
+        try:
+            printed, _ = running.communicate(timeout=_GUARD)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)  # what the shell has started, too
+            printed, _ = running.communicate()
+            raise AssertionError(f"{where}: {command[-1]} runs on:\n{printed}") from None
+        assert not running.returncode or fails, f"{where}: status {running.returncode}\n{printed}"
+        return printed
 
     def close(self) -> list[str]:
         """End every terminal; return what is left behind."""

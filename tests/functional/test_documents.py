@@ -21,6 +21,10 @@ NOT_RUN = {
     "python -m pytest": "it runs these very tests",
     "python -m pytest tests/scheduler": "it runs tests",
     "python -m pytest -m slow": "it runs tests",
+    "python -m benchmarks": "half an hour",
+    "python -m benchmarks echo runs --rounds 9": "minutes",
+    "python -m benchmarks --quick": "it measures what is installed",
+    "tox -e bench": "it makes an environment of its own, and takes half an hour",
 }
 EXECUTED = [
     path for path in DOCUMENTS if any(block.language == "console" for block in blocks(path))
