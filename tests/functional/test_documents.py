@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,28 @@ def test_what_a_document_tells_to_type_works_and_prints_what_it_claims(
         scenario.run(blocks(document))
     finally:
         left = scenario.close()
+    assert not left, f"left behind: {left}"
+
+
+def test_the_program_of_the_readme_gets_over_a_server_that_dies(tmp_path: Path) -> None:
+    died = tmp_path / "died"
+    plug = f"""
+    import os, pathlib
+    if low == 30_000 and not pathlib.Path({str(died)!r}).exists():
+        pathlib.Path({str(died)!r}).touch()
+        os.kill(os.getpid(), 9)
+"""
+    start = '"""Runs on a server."""\n'
+    found = blocks(CHECKOUT / "README.md")
+    first = next(i for i, block in enumerate(found) if block.file == "primes.py")
+    assert start in found[first].text
+    program = replace(found[first], text=found[first].text.replace(start, start + plug))
+    scenario = Scenario(tmp_path, NOT_RUN)
+    try:
+        scenario.run([*found[:first], program, found[first + 1]])
+    finally:
+        left = scenario.close()
+    assert died.exists()
     assert not left, f"left behind: {left}"
 
 
