@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from discoro.errors import FileRefused, from_transport
 from discoro.messages import Blob, DeleteFile, Done, Message, SendFile
 from discoro.statefolder import StateFolder
-from discoro.transport.errors import FileError
+from discoro.transport.errors import FileError, NameHeld
 from discoro.transport.folder import FileFacts, describe
 from discoro.transport.paths import safe_parts
 from discoro.transport.store import Store
@@ -39,6 +39,8 @@ class Files:
         self._network = network
         self._store: Store | None = None
         self._workdir = network.options.workdir
+        # What people call the computations that hold files here.
+        self._titles: dict[str, str] = {}
         # A server's own folder, where its computations find their files; else only send_file puts some there.
         self._serves = self._workdir is not None
         network.requests.on(SendFile, self._sent)
@@ -46,8 +48,13 @@ class Files:
 
     # --- computations: at the server
 
-    async def admit(self, owner: str, files: Sequence[Listed]) -> list[bytes]:
+    async def admit(self, owner: str, title: str, files: Sequence[Listed]) -> list[bytes]:
         """Reserve the names of a computation's files; gives the digests that are not here.
+
+        Args:
+            owner: The id of the computation, as text.
+            title: What people call it.
+            files: Its files.
 
         Raises:
             FileRefused: If a name is unsafe or held with other content, a file too big, the disk too full.
@@ -59,7 +66,8 @@ class Files:
                 "directory. Start servers with: python -m discoro",
             )
         facts = [FileFacts(name=n, size=s, sha256=h, mode=m) for n, s, h, m in files]
-        return await _threaded(self._admit, owner, facts)
+        self._titles[owner] = title
+        return await self._in_folder(self._admit, owner, facts)
 
     def _admit(self, owner: str, facts: list[FileFacts]) -> list[bytes]:
         assert self._workdir is not None
@@ -96,6 +104,20 @@ class Files:
         """A computation ends: its files go, unless they are to stay."""
         if self._workdir is not None:
             await _threaded(partial(self._workdir.release, owner, keep=keep))
+        self._titles.pop(owner, None)
+
+    async def _in_folder(self, function: Callable[..., T], *args: Any) -> T:
+        """Do in a thread what a held name may prevent: who holds it is named as people do."""
+        try:
+            return await _threaded(function, *args)
+        except FileRefused as error:
+            held = error.__cause__
+            if not isinstance(held, NameHeld):
+                raise
+            holder = held.holder
+            for owner, title in self._titles.items():
+                holder = holder.replace(owner, title)
+            raise from_transport(NameHeld(held.name, holder)) from held
 
     @property
     def store(self) -> Store:
@@ -128,7 +150,7 @@ class Files:
             mtime_ns=message.modified_ns,
         )
         try:
-            writer = await _threaded(
+            writer = await self._in_folder(
                 lambda: self._dest(message.name).receive(facts, overwrite=message.overwrite)
             )
         except AlreadyThere:
@@ -141,7 +163,7 @@ class Files:
         return Done(0)
 
     async def _delete(self, peer: Peer, message: DeleteFile) -> Message:
-        await _threaded(lambda: self._dest(message.name).delete(message.name))
+        await self._in_folder(lambda: self._dest(message.name).delete(message.name))
         return Done(0)
 
     # --- send_file and del_file: at the sender
@@ -151,6 +173,8 @@ class Files:
         name = _remote_name(os.path.basename(path), dir, self._network)
         facts = await _threaded(describe, path, name)
         peer = await self._network.peer_at(where)
+        if peer.process == self._network.process:
+            raise FileRefused(name, "is to be sent to this process itself, which has it already")
         transfer = peer.bulk.send(path, facts.size)
         try:
             await self._network.requests.ask(
@@ -172,6 +196,8 @@ class Files:
     async def delete(self, where: Any, name: str, dir: str | None) -> None:
         """See :meth:`discoro.Scheduler.del_file`."""
         peer = await self._network.peer_at(where)
+        if peer.process == self._network.process:
+            raise FileRefused(name, "is to be removed by this process itself: use os.remove")
         await self._network.requests.ask(peer, DeleteFile(_remote_name(name, dir, self._network)))
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from discoro.codeplace import names_for
 from discoro.errors import ComputationClosed, MessageRefused, NoSuchCoro
+from discoro.messages import Message, Undecodable
 from discoro.outcomes import FAILED, REFUSED, TERMINATED, decode_outcome, encode_outcome, failed
 from discoro.peer import OVERHEAD
 from discoro.scheduler import Coro as LocalCoro
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("discoro.inbound")
 Payloads = Sequence[bytes | memoryview]
 Handler = Callable[["Session", int, int, Payloads], None]
+
+# Seconds between two notices of messages that could not be decoded.
+_TELL_AGAIN = 1.0
 
 # OUTCOME entries name these in their source field.
 OUTCOME_CODES = {1: FAILED, 2: TERMINATED, 3: REFUSED}
@@ -104,6 +108,9 @@ class Inbound:
         self._first_grant = network.limits.first_grant
         # What is handed on now was held back, and its grant used up when it came.
         self._prepaid = False
+        # When the next message that cannot be decoded is told to its sender.
+        self._tell_again: dict[Peer, float] = {}
+        network.requests.on(Undecodable, self._lost_there)
         table: dict[int, Handler] = {
             Kind.SEND: self.on_send,
             Kind.DELIVER: self.on_deliver,
@@ -147,10 +154,10 @@ class Inbound:
             try:
                 taking.put(loads(data, taking.names))
             except Exception as error:
-                self.undecodable(peer, target, error)
+                self.lost(peer, target, error)
         else:
             size = sum(map(len, payloads)) + count * OVERHEAD
-            failed = partial(self.undecodable, peer, target)
+            failed = partial(self.lost, peer, target)
             taking.put_all(loads_each(payloads, taking.names, failed))
         self.owe(peer, target, taking, size)
 
@@ -192,6 +199,24 @@ class Inbound:
             peer.post(Kind.RECEIPT, receipt, 1, _no_such_coro())
         else:
             peer.post(Kind.RECEIPT, receipt, 1, encode_exception(error))
+
+    def lost(self, peer: Peer, target: int, error: Exception) -> None:
+        """A message of ``send`` could not be decoded: its sender, who waits for no answer, hears of it once in a while."""
+        self.undecodable(peer, target, error)
+        now = self._network.loop.time()
+        if now >= self._tell_again.get(peer, 0.0):
+            self._tell_again[peer] = now + _TELL_AGAIN
+            notice = Undecodable(target, str(error)[:500])
+            peer.post(Kind.NOTICE, 0, 0, notice.encode())
+
+    def _lost_there(self, peer: Peer, message: Undecodable) -> Message:
+        log.warning(
+            "%s could not decode a message for coroutine %x, and dropped it: %s",
+            peer.name,
+            message.number,
+            message.reason,
+        )
+        return message
 
     def undecodable(self, peer: Peer, target: int, error: Exception) -> Exception:
         """Note that a message could not be decoded; gives the error for its sender."""
@@ -245,6 +270,7 @@ class Inbound:
 
     def peer_lost(self, peer: Peer) -> None:
         """Give back what the lanes of a peer were granted."""
+        self._tell_again.pop(peer, None)
         for observed, watcher in peer.watchers:
             coro = self._coro(observed)
             if coro is not None:

@@ -190,6 +190,15 @@ class Adjust(Message):
     flag: bool
 
 
+@_message(18)
+@dataclass(frozen=True, slots=True)
+class Undecodable(Message):
+    """Notice: a message that was sent to ``number`` could not be decoded and is lost; not every one is told of."""
+
+    number: int
+    reason: str
+
+
 # --- computations
 
 

@@ -83,7 +83,7 @@ class Reachable:
                         coro.set_daemon(message.flag)
                     case "hot_swappable":
                         coro.hot_swappable(message.flag)
-            except DiscoroError as error:
+            except (DiscoroError, TypeError, ValueError) as error:
                 log.warning("%s asked for %s of %s: %s", peer.name, message.call, coro.name, error)
         return Done()
 

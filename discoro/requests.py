@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from discoro import messages
-from discoro.errors import DiscoroError, ProtocolViolation, from_transport
+from discoro.errors import ComputationClosed, DiscoroError, ProtocolViolation, from_transport
 from discoro.messages import Message
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
@@ -98,8 +98,9 @@ class Requests:
             message = messages.decode(data)
             handler = self._handlers.get(type(message))
             if handler is None:
-                raise DiscoroError(
-                    f"this process does not answer {type(message).__name__}: it hosts no computations"
+                raise ComputationClosed(
+                    "this process hosts no computations: it runs no discoro_server. "
+                    "Servers are started with: python -m discoro"
                 )
             if len(self._tasks.get(peer, ())) >= self._most:
                 raise DiscoroError(

@@ -137,7 +137,8 @@ class Server:
         try:
             wanted: list[Any] = []
             if files:
-                wanted += await self._network.files.admit(hosted.computation.hex(), files)
+                title = f"{hosted.name} of {peer.name}"
+                wanted += await self._network.files.admit(hosted.computation.hex(), title, files)
             if offer.bundle is not None:
                 self._bundles[offer.computation] = offer.bundle
             elif await self._network.files.missing(offer.digest, offer.size):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import discoro
 from discoro import codeerrors, errors
-from discoro import Channel, Computation, Coro, Location
+from discoro import RCI, Channel, Computation, Coro, Location, Scheduler
 from discoro.errors import (
     AuthenticationFailed,
+    ComputationClosed,
+    FileRefused,
     NotACoroutine,
     NotPicklable,
     PeerUnreachable,
@@ -24,10 +27,12 @@ from discoro.errors import (
 from discoro.hosting import Hosting
 from discoro.scheduler import errors as local_errors
 from discoro.scheduler.default import innermost
+from discoro.transport.limits import Limits
 from discoro.transport.secret import generate
+from discoro.transport.workdir import Workdir
 from tests.functional import jobs
 from tests.kit import run_async
-from tests.processes import ServerProgram, World
+from tests.processes import ServerProgram, World, until
 
 
 # --- peers added by hand
@@ -323,3 +328,114 @@ def test_every_error_that_users_meet_is_in_errors() -> None:
             )
     too_big = pickle.loads(pickle.dumps(errors.MessageTooBig(5, 4)))
     assert type(too_big) is errors.MessageTooBig and too_big.limit == 4
+
+
+# --- messages, names and locations
+
+
+def test_a_message_that_cannot_be_decoded_is_logged_on_both_sides(
+    shared: World, server: ServerProgram, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with shared.scheduler():
+            remote = await Coro.locate("discoro_server", server.location)
+            assert remote is not None
+            for _ in range(3):
+                remote.send(_Undecodable())
+            while "could not decode a message" not in caplog.text:
+                await asyncio.sleep(0.005)
+
+    run_async(main)
+    until(lambda: "could not be decoded and was not queued" in server.err)
+
+
+class _Undecodable:
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_wrong_input_is_refused_by_the_caller_and_the_session_lives_on(
+    shared: World, server: ServerProgram
+) -> None:
+    async def main() -> None:
+        async with shared.scheduler() as scheduler:
+            remote: Any = await Coro.locate("discoro_server", server.location)
+            here: Any = Coro(_sleep)
+            channel: Any = Channel("news")
+            for thing in (remote, here, channel):
+                for wrong in (5, b"x", "half \ud800"):
+                    with pytest.raises((TypeError, ValueError), match="a name is a text"):
+                        thing.register(wrong)
+                    with pytest.raises((TypeError, ValueError), match="a name is a text"):
+                        thing.unregister(wrong)
+            for locate in (Coro.locate, Channel.locate, RCI.locate, scheduler.locate):
+                for wrong in (None, 5, "half \ud800"):
+                    with pytest.raises((TypeError, ValueError), match="a name is a text"):
+                        await locate(wrong)  # type: ignore[operator]
+                with pytest.raises(TypeError, match="a timeout is a number"):
+                    await locate("x", timeout="soon")  # type: ignore[operator]
+            with pytest.raises(TypeError, match="names are looked for at a Location"):
+                await Coro.locate("x", "127.0.0.1")  # type: ignore[arg-type]
+            for call in (
+                lambda: remote.deliver(1, "soon"),
+                lambda: remote.finish("soon"),
+                lambda: here.finish("soon"),
+                lambda: here.deliver(1, "soon"),
+                lambda: channel.deliver(1, "soon"),
+                lambda: scheduler.peer("127.0.0.1", timeout="soon"),  # type: ignore[arg-type]
+                lambda: scheduler.send_file(server.location, "x", timeout="soon"),  # type: ignore[arg-type]
+                lambda: scheduler.del_file(server.location, "x", timeout="soon"),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(TypeError, match="a timeout is a number"):
+                    await call()
+            for n in ("two", -1, 1.5):
+                with pytest.raises((TypeError, ValueError), match="^n is "):
+                    await channel.deliver(1, n=n)
+            with pytest.raises(TypeError, match="who hears of peers is a function"):
+                scheduler.peer_status(5)  # type: ignore[arg-type]
+            here.terminate()
+            assert await scheduler.ping(server.location) == 0
+
+    run_async(main)
+
+
+def test_wrong_options_and_locations_are_refused() -> None:
+    for wrong in ({"max_mailbox": "x"}, {"name": ""}, {"host": "127.0.0.1", "node": "127.0.0.2"}):
+        with pytest.raises(TypeError):
+            Scheduler(**wrong)  # type: ignore[arg-type]
+    for arguments in ((None, 1), ("a", 1, None, "x"), ("a", 1, 5), (b"a", 1)):
+        with pytest.raises(TypeError):
+            Location(*arguments)  # type: ignore[arg-type]
+
+
+def test_this_process_as_a_peer_of_its_own(own: World, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_text("x")
+
+    async def main() -> None:
+        async with own.scheduler() as scheduler:
+            computation: Computation[Any, Any] = Computation(jobs.add)
+            with pytest.raises(ComputationClosed, match="hosts no computations: it runs no") as none:
+                await computation.setup(scheduler.location)
+            assert "Offer" not in str(none.value)
+            with pytest.raises(FileRefused, match="this process itself"):
+                await scheduler.send_file(scheduler.location, path)
+            with pytest.raises(FileRefused, match="this process itself"):
+                await scheduler.del_file(scheduler.location, "data")
+
+    run_async(main)
+
+
+def test_who_holds_a_file_is_named_as_people_do(own: World) -> None:
+    node = own.folder / "work"
+    limits = Limits()
+
+    async def main() -> None:
+        with_folder = Workdir.shared(str(node), limits)
+        async with own.scheduler(workdir=with_folder) as scheduler:
+            files = scheduler.network.files
+            await files.admit("aa" * 16, "work of client-1", [("d", 1, b"h" * 32, 0o644)])
+            with pytest.raises(FileRefused, match="by computation work of client-1: close"):
+                await files.admit("bb" * 16, "more of client-2", [("d", 2, b"i" * 32, 0o644)])
+
+    run_async(main)
