@@ -468,12 +468,6 @@ with Scheduler() as scheduler:
         pass
     else:
         raise AssertionError("no TimeoutError")
-    hanging.terminate()
-    try:
-        hanging.value(20)
-    except Terminated:
-        print("terminated")
-
     async def inside(coro=None):
         try:
             hanging.value()
@@ -481,10 +475,15 @@ with Scheduler() as scheduler:
             return "wrong thread"
 
     print(Coro(inside).value(5))
+    hanging.terminate()
+    try:
+        hanging.value(20)
+    except Terminated:
+        print("terminated")
 """,
         server.port,
     )
-    assert program.ends() == "terminated\nwrong thread\n"
+    assert program.ends() == "wrong thread\nterminated\n"
 
 
 def test_a_client_without_network_verbs_opens_no_socket_and_needs_no_network(own: World) -> None:
