@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from benchmarks.contest import Contestant, Question
 from benchmarks.floor.bulk import Bulk
@@ -77,9 +79,7 @@ class First(Contestant):
         return taken * 1e3
 
     async def _set_up(self, path: Path) -> float:
-        import asyncio
-
-        computation = Computation(nothing, depends=[str(path)])
+        computation: Computation[[], Any] = Computation(nothing, depends=[str(path)])
         servers = self._world.servers
         begun = perf_counter()
         await asyncio.gather(*(computation.setup(server) for server in servers))

@@ -42,7 +42,7 @@ def fresh(kind: str, size: int) -> tuple[Any, memoryview]:
         return data, memoryview((ctypes.c_char * size).from_address(place)).cast("B")
     import numpy
 
-    numbers = numpy.empty(size, numpy.uint8)
+    numbers: Any = numpy.empty(size, numpy.uint8)
     return numbers, memoryview(numbers)
 
 

@@ -76,7 +76,8 @@ class Raw(Contestant):
         self._client = await connect(_RawClient, self._server.port)
 
     async def round(self) -> float:
-        return statistics.median(await self._client.times(self.size)) * 1e6
+        times: list[float] = await self._client.times(self.size)
+        return statistics.median(times) * 1e6
 
     async def stop(self) -> None:
         self._server.close()

@@ -29,7 +29,7 @@ async def serve() -> int:
     api = _configure()
 
     class Same:
-        @api.expose  # type: ignore[misc]  # untyped
+        @api.expose  # type: ignore[untyped-decorator]
         def same(self, value: Any) -> Any:
             return value
 

@@ -16,7 +16,7 @@ async def echo() -> int:
     """Serve with a ROUTER."""
     import zmq
 
-    router = zmq.Context.instance().socket(zmq.ROUTER)
+    router: Any = zmq.Context.instance().socket(zmq.ROUTER)
     port: int = router.bind_to_random_port("tcp://127.0.0.1")
 
     def serve() -> None:
@@ -32,7 +32,7 @@ async def pull() -> int:
     """Serve with a PULL; answers to the last of so many on a PUSH, at the next port."""
     import zmq
 
-    context = zmq.Context.instance()
+    context: Any = zmq.Context.instance()
     pulling, pushing = context.socket(zmq.PULL), context.socket(zmq.PUSH)
     while True:
         port: int = pulling.bind_to_random_port("tcp://127.0.0.1")
@@ -91,7 +91,7 @@ class PushPull(Contestant):
         import zmq
 
         self._server = ServerProcess("benchmarks.peers.zeromq:pull")
-        context = zmq.Context.instance()
+        context: Any = zmq.Context.instance()
         self._push: Any = context.socket(zmq.PUSH)
         self._push.set_hwm(0)
         self._push.connect(f"tcp://127.0.0.1:{self._server.port}")
