@@ -184,10 +184,9 @@ class Stepper:
         self._end_soon = True
 
     def flush_later(self, thing: Flushable) -> None:
-        """Call ``thing.flush()`` at the end of the running drain (or of one of the next, while there is much to run),
-        or soon if none runs.
+        """Call ``thing.flush()`` at the end of a drain, or soon if none runs.
 
-        The caller keeps its own flag "already marked".
+        While there is much to run that is not the running drain but one of the next. The caller keeps its own flag "already marked".
         """
         self._dirty.append(thing)
         if not self.armed and not self._flush_scheduled:

@@ -343,7 +343,7 @@ def test_an_argument_or_result_that_cannot_be_sent_is_named(
 
 def test_a_computation_is_a_generator_function_or_a_coroutine_function() -> None:
     for wrong in (jobs.set_up, 5, "text", print, jobs.Odd, None):
-        with pytest.raises(TypeError, match="generator function|ordinary function"):
+        with pytest.raises(TypeError, match=r"generator function|ordinary function"):
             Computation(wrong)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.processes import ServerProgram, World
 
-CLIENT = '''
+CLIENT = """
 import sys
 
 from discoro import Computation, Coro, Location, run
@@ -47,7 +47,7 @@ def main(coro=None):
 
 
 run(main)
-'''
+"""
 
 
 def test_what_only_another_computation_has_shipped_goes_along_by_value_and_comes_home(

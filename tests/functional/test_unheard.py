@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.processes import ServerProgram, World
 
-CLIENT = '''
+CLIENT = """
 import sys
 
 from discoro import Computation, Coro, Location, run
@@ -31,7 +31,7 @@ def main(coro=None):
 
 
 run(main)
-'''
+"""
 
 
 def test_only_the_failure_that_nobody_asked_about_is_logged_with_its_remote_traceback(
