@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None, *, program: Program | None = No
             from discoro import commands
 
             return commands.run(given[0], given[1:])
+        if "--lifeline" in given:
+            from discoro.lastwords import remembered
+
+            return remembered(given, lambda: node(given, program))
         return node(given, program)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -35,13 +35,15 @@ class NodeFailed(DiscoroError):
 
     Attributes:
         exit_code: Its exit code, or None when it was just too slow.
+        said: The last lines that it wrote on stderr, as far as they are known.
     """
 
     __module__ = "discoro.errors"
 
-    def __init__(self, reason: str, exit_code: int | None = None) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, exit_code: int | None = None, said: str = "") -> None:
+        super().__init__(f"{reason}; it said:\n{said}" if said else reason)
         self.exit_code = exit_code
+        self.said = said
 
 
 class Node:
@@ -193,6 +195,10 @@ class Node:
             received += data
         lifeline.settimeout(None)
         facts: dict[str, Any] = json.loads(received)
+        if "failed" in facts:
+            code = process.wait(ENDED_BY)
+            text = f"the node ended with exit code {code} before it was ready"
+            raise NodeFailed(text, code, facts["failed"])
         return facts
 
     def close(self, *, at_once: bool = False) -> None:

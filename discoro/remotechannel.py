@@ -50,7 +50,9 @@ class RemoteChannel(Reference):
         if not callable(getattr(subscriber, "send", None)):
             raise TypeError(f"{subscriber!r} cannot subscribe: it has no send()")
         data = dumps(subscriber, "the subscriber")
-        late = f"channel {self.name} at {self.location} has not answered to {call} after {timeout} s"
+        late = (
+            f"channel {self.name} at {self.location} has not answered to {call} after {timeout} s"
+        )
         async with within(timeout, lambda: late):
             message = Subscribe(self.number, data, call == "unsubscribe")
             await self.network.requests.ask(self.peer(), message)

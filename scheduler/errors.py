@@ -135,7 +135,9 @@ class NotACoroutine(DiscoroError, TypeError):
                 "which makes it a generator function"
             )
             if name == "<lambda>":
-                text = "a lambda is an ordinary function: write an `async def` or a generator function"
+                text = (
+                    "a lambda is an ordinary function: write an `async def` or a generator function"
+                )
         else:
             text = (
                 f"{given!r} is neither a generator function (`def` with `yield`) nor a coroutine "

@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 
 import discoro
-from discoro import codeerrors, errors
-from discoro import RCI, Channel, Computation, Coro, Location, Scheduler
+from discoro import (
+    RCI,
+    Channel,
+    Computation,
+    Coro,
+    Location,
+    Node,
+    Scheduler,
+    codeerrors,
+    errors,
+)
 from discoro.errors import (
     AuthenticationFailed,
     ComputationClosed,
@@ -33,7 +42,6 @@ from discoro.transport.workdir import Workdir
 from tests.functional import jobs
 from tests.kit import run_async
 from tests.processes import ServerProgram, World, until
-
 
 # --- peers added by hand
 
@@ -288,7 +296,9 @@ def test_time_limits_say_what_has_not_happened(shared: World, server: ServerProg
     async def main() -> None:
         async with shared.scheduler():
             computation: Computation[Any, Any] = Computation(_sleep)
-            with pytest.raises(TimeoutError, match=r"^_sleep is not set up at .* after 0 s; nothing"):
+            with pytest.raises(
+                TimeoutError, match=r"^_sleep is not set up at .* after 0 s; nothing"
+            ):
                 await computation.setup(server.location, timeout=0)
             await computation.setup(server.location)
             run = await computation.run(server.location)
@@ -389,7 +399,7 @@ def test_wrong_input_is_refused_by_the_caller_and_the_session_lives_on(
                 with pytest.raises(TypeError, match="a timeout is a number"):
                     await call()
             for n in ("two", -1, 1.5):
-                with pytest.raises((TypeError, ValueError), match="^n is "):
+                with pytest.raises((TypeError, ValueError), match=r"^n is "):
                     await channel.deliver(1, n=n)
             with pytest.raises(TypeError, match="who hears of peers is a function"):
                 scheduler.peer_status(5)  # type: ignore[arg-type]
@@ -415,7 +425,9 @@ def test_this_process_as_a_peer_of_its_own(own: World, tmp_path: Path) -> None:
     async def main() -> None:
         async with own.scheduler() as scheduler:
             computation: Computation[Any, Any] = Computation(jobs.add)
-            with pytest.raises(ComputationClosed, match="hosts no computations: it runs no") as none:
+            with pytest.raises(
+                ComputationClosed, match="hosts no computations: it runs no"
+            ) as none:
                 await computation.setup(scheduler.location)
             assert "Offer" not in str(none.value)
             with pytest.raises(FileRefused, match="this process itself"):
@@ -439,3 +451,11 @@ def test_who_holds_a_file_is_named_as_people_do(own: World) -> None:
                 await files.admit("bb" * 16, "more of client-2", [("d", 2, b"i" * 32, 0o644)])
 
     run_async(main)
+
+
+def test_a_node_that_does_not_start_says_why_in_the_error(own: World) -> None:
+    with pytest.raises(errors.NodeFailed, match="10000000 asks for more servers than") as caught:
+        Node(10_000_000, udp_port=own.udp_port).start()
+    assert "10000000 asks for" in caught.value.said and caught.value.exit_code == 2
+    with pytest.raises(errors.NodeFailed, match="--keyfile needs --certfile"):
+        Node(1, udp_port=own.udp_port, keyfile="key.pem").start()

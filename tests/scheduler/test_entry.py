@@ -125,7 +125,7 @@ def test_generator_and_coroutine_functions_are_entries(func: Any) -> None:
 @pytest.mark.parametrize("func", [len, lambda: 1, async_generator, Holder, int, "text", None])
 def test_anything_else_is_refused_with_a_type_error(func: Any) -> None:
     assert not is_entry(func)
-    with pytest.raises(NotACoroutine, match="neither a generator function|ordinary function|asynchronous generator"):
+    with pytest.raises(NotACoroutine, match=r"generator"):
         first_frame(func, (), {}, ME)
     with pytest.raises(TypeError):
         first_frame(func, (), {}, ME)
