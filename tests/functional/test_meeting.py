@@ -292,3 +292,4 @@ def test_the_secret_is_nowhere_to_be_read(own: World) -> None:
     assert "very secret" not in repr(scheduler)
     assert "very secret" not in repr(scheduler.network.options)
     assert "very secret" not in str(vars(scheduler))
+    scheduler.close()
