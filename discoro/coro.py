@@ -286,6 +286,7 @@ class RemoteCoro(Reference, Coro[T], Waitable):
             return await self
 
     def __await__(self) -> Generator[Any, Any, T]:
+        self.network.check_thread("await of a reference")
         self._try_again()
         self.heard = True
         if self.outcome is None:

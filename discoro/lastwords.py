@@ -43,7 +43,7 @@ def remembered(arguments: Sequence[str], command: Callable[[], int]) -> int:
     except (ValueError, IndexError, OSError):
         return command()
     stderr = sys.stderr
-    sys.stderr = remembering = _Remembering(stderr)  # type: ignore[assignment]  # all of it that is used
+    sys.stderr = remembering = _Remembering(stderr)
     status = 1
     try:
         status = command()
