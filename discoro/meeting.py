@@ -35,6 +35,8 @@ _FIRST_LOOK, _LAST_LOOK = 0.05, 2.0
 _HINT_TIMEOUT = 10.0
 # Seconds between two questions to a machine that the user named.
 _ASK_AGAIN = 0.2
+# A search that begins so many seconds after the one before it asks often at first again, as if it were alone.
+_ASK_ANEW = 0.25
 # These say nothing about the next time.
 _PASSING = (PeerUnreachable, PeerBusy)
 
@@ -48,6 +50,7 @@ class Meeting:
         self._asker: Discovery | None = None
         self._listener: Discovery | None = None
         self._searches = 0
+        self._began_asking = 0.0
         # Addresses of machines that the user asks for just now.
         self._asked: Counter[str] = Counter()
         self._dialling: set[Address] = set()
@@ -116,7 +119,9 @@ class Meeting:
             self._asker = asker = Discovery(options.cluster, limits=self._network.limits)
             hosts = listen_hosts(options.hosts, options.has_secret)
             await asker.start(options.udp_port, hosts, None, self._beacon_came)
-        if not self._searches:
+        now = self._network.loop.time()
+        if not self._searches or now - self._began_asking >= _ASK_ANEW:
+            self._began_asking = now
             self._asker.keep_asking()
 
     async def _look_around(self) -> None:

@@ -198,6 +198,23 @@ def test_schedulers_of_one_machine_find_each_other_by_udp(own: World) -> None:
     own.run(main, limits={"refused_timeout": 0.3})
 
 
+def test_a_new_search_asks_anew_while_an_old_one_goes_on(own: World) -> None:
+    one = own.server(name="one")
+    assert one.port
+
+    async def main(coro: Any = None) -> None:
+        scheduler: Scheduler = coro.scheduler
+        scheduler.peer_status(lambda name, location, status: None)
+        assert await scheduler.locate("one", timeout=15) is not None
+        two = own.server(name="two")
+        assert two.port
+        there = await scheduler.locate("two", timeout=15)
+        assert there is not None and there.name == "two"
+
+    # The first search asks once in this time.
+    own.run(main, limits={"ask_first": 600.0, "ask_every": 600.0})
+
+
 def test_peer_status_tells_a_coroutine(shared: World, server: ServerProgram) -> None:
     async def main(coro: Any = None) -> None:
         scheduler: Scheduler = coro.scheduler
