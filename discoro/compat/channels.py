@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from discoro.channels import Channel
 from discoro.compat import references
-from discoro.compat.coros import Family, find
+from discoro.compat.coros import Family, as_code, find
 from discoro.compat.inloop import in_loop
 from discoro.compat.start import home
 from discoro.coro import Coro
@@ -43,7 +43,7 @@ class ChannelCodes(Native):  # type: ignore[misc]  # stands before one of two cl
 
     def send(self, message: Any) -> int:
         """Send to those who have subscribed: 0, or -1."""
-        return self._code(super().send, message)
+        return as_code(self, super().send, message)
 
     async def deliver(self, message: Any, timeout: float | None = None, n: int = 0) -> int:
         """Send to all once ``n`` have subscribed: how many have it; 0 at the timeout, or when it cannot be reached."""
@@ -78,15 +78,7 @@ class ChannelCodes(Native):  # type: ignore[misc]  # stands before one of two cl
     async def locate(cls, name: str, location: Any = None, timeout: float | None = None) -> Any:
         """The channel registered as ``name``; None when there is none in time, or its process cannot be reached."""
         found = await find("channel", name, location, timeout)
-        face = references.FACES.get(cls.family.name)
-        return found if face is None else face(found)
-
-    def _code(self, call: Callable[..., Any], *args: Any) -> int:
-        try:
-            return int(call(*args))
-        except (DiscoroError, TypeError) as error:
-            log.warning("%s: %s", self, error)
-            return -1
+        return references.faced(cls.family.name, found)
 
 
 # The other end keeps the timeout of a delivery; its answer takes a moment.
@@ -139,22 +131,21 @@ class LocalFace(ChannelCodes, Channel, metaclass=ChannelType):  # type: ignore[m
 
     def set_transform(self, transform: Any) -> int:
         """Change the transform: 0, or -1 for what is no function."""
-        return self._code(super().set_transform, transform)
+        return as_code(self, super().set_transform, transform)
 
     def register(self, name: str | None = None) -> int:
         """Let others find it: 0; -1 when the name is taken."""
-        return self._code(in_loop, self.scheduler, super().register, name)
+        return as_code(self, in_loop, self.scheduler, super().register, name)
 
     def unregister(self, name: str | None = None) -> int:
         """Take :meth:`register` back: 0; -1 when it was not registered."""
         if self.scheduler.names.get("channel", name or self.name) is not self:
             return -1
-        code: int = self._code(in_loop, self.scheduler, super().unregister, name)
-        return code
+        return as_code(self, in_loop, self.scheduler, super().unregister, name)
 
     def close(self) -> int:
         """Forget the subscribers and the names: 0."""
-        return self._code(in_loop, self.scheduler, super().close)
+        return as_code(self, in_loop, self.scheduler, super().close)
 
     def __repr__(self) -> str:
         return self.name

@@ -44,8 +44,7 @@ class Computation:
         except (DiscoroError, TimeoutError, TypeError) as error:
             log.warning("run: %s", error)
             return None
-        face = references.FACES.get("asyncoro")
-        return coro if face is None else face(coro)
+        return references.faced("asyncoro", coro)
 
     async def ping(self, peer: Any, timeout: float | None = 2) -> int:
         """Whether it is set up at a server that answers: 0, else -1."""

@@ -104,7 +104,7 @@ class Codes(Native):  # type: ignore[misc]  # stands before one of two classes o
         """Queue a message: 0; -1 when the coroutine has ended or cannot be reached."""
         if not self.is_alive():
             return -1
-        return self._code(super().send, message)
+        return as_code(self, super().send, message)
 
     async def deliver(self, message: Any, timeout: float | None = None) -> int:
         """Put a message into the mailbox: 1; 0 at the timeout; -1 when there is no such coroutine."""
@@ -143,19 +143,19 @@ class Codes(Native):  # type: ignore[misc]  # stands before one of two classes o
         """End it: 0; -1 when it has ended."""
         if not self.is_alive():
             return -1
-        return self._code(super().terminate)
+        return as_code(self, super().terminate)
 
     def throw(self, *args: Any) -> int:
         """Raise an exception where it waits: 0; -1 when it has ended."""
         if not self.is_alive():
             return -1
-        return self._code(in_loop, self._home(), partial(super().throw, *args))
+        return as_code(self, in_loop, self._home(), partial(super().throw, *args))
 
     def resume(self, update: Any = None) -> int:
         """Wake it: 0; -1 when it has ended."""
         if not self.is_alive():
             return -1
-        return self._code(super().resume, update)
+        return as_code(self, super().resume, update)
 
     wakeup = resume
 
@@ -184,15 +184,16 @@ class Codes(Native):  # type: ignore[misc]  # stands before one of two classes o
     async def locate(cls, name: str, location: Any = None, timeout: float | None = None) -> Any:
         """The coroutine registered as ``name``; None when there is none in time, or its process cannot be reached."""
         found = await find("coro", name, location, timeout)
-        face = references.FACES.get(cls.family.name)
-        return found if face is None else face(found)
+        return references.faced(cls.family.name, found)
 
-    def _code(self, call: Callable[..., Any], *args: Any) -> int:
-        try:
-            return int(call(*args))
-        except (DiscoroError, TypeError) as error:
-            log.warning("%s: %s", self, error)
-            return -1
+
+def as_code(face: Any, call: Callable[..., Any], *args: Any) -> int:
+    """What ``call(*args)`` of a coroutine or channel gives; -1 where discoro raises."""
+    try:
+        return int(call(*args))
+    except (DiscoroError, TypeError) as error:
+        log.warning("%s: %s", face, error)
+        return -1
 
 
 async def find(kind: str, name: str, location: Any, timeout: float | None) -> Any:
@@ -303,11 +304,11 @@ class Local(Codes, LocalCoro[Any], metaclass=FaceType):  # type: ignore[misc]  #
         """Let others find it: 0; -1 when the name is taken or no name, or the coroutine has ended."""
         if name is not None and (not isinstance(name, str) or name.startswith("^")):
             return -1
-        return self._code(in_loop, self.scheduler, super().register, name)
+        return as_code(self, in_loop, self.scheduler, super().register, name)
 
     def unregister(self, name: str | None = None) -> int:
         """Take :meth:`register` back: 0; -1 when it was not registered."""
-        return self._code(in_loop, self.scheduler, self._unregister, super().unregister, name)
+        return as_code(self, in_loop, self.scheduler, self._unregister, super().unregister, name)
 
     def _unregister(self, unregister: Callable[..., int], name: str | None) -> int:
         if self.scheduler.names.get("coro", name or self.name) is not self:
@@ -316,13 +317,13 @@ class Local(Codes, LocalCoro[Any], metaclass=FaceType):  # type: ignore[misc]  #
 
     def set_daemon(self, flag: bool = True) -> int:
         """Tell whether the end of the program waits for it."""
-        return self._code(in_loop, self.scheduler, super().set_daemon, flag)
+        return as_code(self, in_loop, self.scheduler, super().set_daemon, flag)
 
     def hot_swappable(self, flag: bool) -> int:
         """Allow a swap from now on, or hold it back: 0; -1 for another coroutine."""
         if Scheduler.cur_coro() is not self:
             return -1
-        return self._code(super().hot_swappable, flag)
+        return as_code(self, super().hot_swappable, flag)
 
     def hot_swap(self, *args: Any, **kwargs: Any) -> int:
         """Replace its code: 0; -1 when that is no generator function, or the coroutine has ended."""
@@ -335,7 +336,9 @@ class Local(Codes, LocalCoro[Any], metaclass=FaceType):  # type: ignore[misc]  #
             # HotSwapException brings the function where it brought a generator.
             getattr(func, "__func__", func).gi_code = code
         kwargs = self._with_own(func, args, kwargs)
-        return self._code(in_loop, self.scheduler, partial(super().hot_swap, func, *args, **kwargs))
+        return as_code(
+            self, in_loop, self.scheduler, partial(super().hot_swap, func, *args, **kwargs)
+        )
 
 
 def terminated(message: MonitorException) -> bool:

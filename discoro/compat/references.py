@@ -19,14 +19,15 @@ FACES: dict[str, Callable[[Any], Any]] = {}
 
 def coro(family: str, process: bytes, number: int, name: str, host: str, port: int) -> Any:
     """The coroutine (process, number) as a program of ``family`` expects it."""
-    return _faced(family, resolve_coro(process, number, name, host, port))
+    return faced(family, resolve_coro(process, number, name, host, port))
 
 
 def channel(family: str, process: bytes, number: int, name: str, host: str, port: int) -> Any:
     """The channel (process, number) as a program of ``family`` expects it."""
-    return _faced(family, resolve_channel(process, number, name, host, port))
+    return faced(family, resolve_channel(process, number, name, host, port))
 
 
-def _faced(family: str, found: Any) -> Any:
+def faced(family: str, found: Any) -> Any:
+    """Give a coroutine or channel the face of ``family``, where that is in use in this process."""
     face = FACES.get(family)
     return found if face is None else face(found)

@@ -91,8 +91,7 @@ class Service:
         except (DiscoroError, TimeoutError) as error:
             log.warning("call of %s: %s", self, error)
             return None
-        face = references.FACES.get(self.family.name)
-        return coro if face is None else face(coro)
+        return references.faced(self.family.name, coro)
 
     def _code(self, call: Callable[[], int]) -> int:
         try:
