@@ -16,6 +16,7 @@ from discoro.messages import Locate, Located, Message
 from discoro.reference import Reference
 from discoro.remotechannel import RemoteChannel
 from discoro.transport.addresses import Location
+from discoro.within import found_within
 
 if TYPE_CHECKING:
     from discoro.network import Network
@@ -109,20 +110,14 @@ class Names:
             )
         await self._network.start()
         query = Query(kind, name, location)
-        limit = asyncio.timeout(timeout)
         looking = None
         saying = asyncio.get_running_loop().call_later(SAY_WHY_AFTER, self._say_why, query)
         try:
-            async with limit:
-                self._queries.add(query)
-                looking = self._network.task(self._reach(query), f"look for {name}")
-                for peer in self._network.live_peers():
-                    self._ask(query, peer)
-                return await query.found
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return None
+            self._queries.add(query)
+            looking = self._network.task(self._reach(query), f"look for {name}")
+            for peer in self._network.live_peers():
+                self._ask(query, peer)
+            return await found_within(timeout, query.found)
         finally:
             saying.cancel()
             self._queries.discard(query)

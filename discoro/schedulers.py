@@ -26,7 +26,7 @@ from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.transport.limits import Limits
 from discoro.transport.secret import Secret
 from discoro.transport.workdir import Workdir
-from discoro.within import within
+from discoro.within import found_within, within
 
 log = logging.getLogger("discoro.network")
 
@@ -212,14 +212,8 @@ class Scheduler(_local.Scheduler):
             SAY_WHY_AFTER,
             lambda: log.warning("still looking for peer %r: %s", name, network.meeting.why()),
         )
-        limit = asyncio.timeout(timeout)
         try:
-            async with limit:
-                return await found
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return None
+            return await found_within(timeout, found)
         finally:
             saying.cancel()
             searching.cancel()
