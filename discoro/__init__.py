@@ -21,7 +21,7 @@ if not _os.path.isdir(_os.path.join(__path__[0], "scheduler")) and _os.path.isfi
 if _TYPE_CHECKING:
     from discoro.channels import Channel as Channel
     from discoro.computation import Computation as Computation
-    from discoro.node import Node as Node
+    from discoro.node.handle import Node as Node
     from discoro.rci import RCI as RCI
     from discoro.running import run as run
     from discoro.scheduler import (
@@ -76,7 +76,7 @@ _HOMES = {
     "Location": "transport.addresses",
     "Lock": "scheduler",
     "MonitorException": "scheduler",
-    "Node": "node",
+    "Node": "node.handle",
     "OWN": "scheduler",
     "RCI": "rci",
     "RLock": "scheduler",

@@ -2,7 +2,7 @@
 
 import sys
 
-from discoro.cli import main
+from discoro.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

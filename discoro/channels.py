@@ -9,7 +9,7 @@ from discoro.coro import LocalCoro, RemoteCoro
 from discoro.remotechannel import RemoteChannel, resolve_channel
 
 if TYPE_CHECKING:
-    from discoro.network import Network
+    from discoro.peers.network import Network
 
 
 class Channel(_local.Channel):

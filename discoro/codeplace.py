@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
-# The code space (discoro.codespace.CodeSpace) of the computation that is running; unset in a user's own program.
+# The code space (discoro.shipping.codespace.CodeSpace) of the computation that is running; unset in a user's own program.
 code_space: ContextVar[Any] = ContextVar("discoro code space", default=None)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from discoro.collecting import collect
 from discoro.coro import Coro, RemoteCoro, Start
 from discoro.errors import (
     ComputationClosed,
@@ -19,7 +18,6 @@ from discoro.errors import (
     SchedulerClosed,
     WrongThread,
 )
-from discoro.files import send_blob
 from discoro.messages import (
     CloseComputation,
     Done,
@@ -29,19 +27,21 @@ from discoro.messages import (
     Setup,
     Wanted,
 )
+from discoro.peers.files import send_blob
 from discoro.scheduler import default
 from discoro.scheduler.checks import check_timeout
 from discoro.scheduler.entry import is_entry, name_of
+from discoro.shipping.collecting import collect
+from discoro.shipping.unpicklable import arguments_of
+from discoro.shipping.values import dumps
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
-from discoro.unpicklable import arguments_of
-from discoro.values import dumps
 from discoro.within import within
 
 if TYPE_CHECKING:
-    from discoro.bundle import Bundle
-    from discoro.network import Network
-    from discoro.peer import Peer
+    from discoro.peers.network import Network
+    from discoro.peers.peer import Peer
+    from discoro.shipping.bundle import Bundle
 
 log = logging.getLogger("discoro.computation")
 

@@ -30,8 +30,8 @@ from discoro.transport.frames import Kind
 from discoro.within import within
 
 if TYPE_CHECKING:
-    from discoro.network import Network
-    from discoro.peer import Peer
+    from discoro.peers.network import Network
+    from discoro.peers.peer import Peer
     from discoro.scheduler.outcome import Outcome
 
 T = TypeVar("T")

@@ -41,16 +41,6 @@ import importlib
 import signal as _signal
 from typing import TYPE_CHECKING, Any
 
-from discoro.codeerrors import (
-    ComputationError,
-    MissingCode,
-    NotPicklable,
-    PythonMismatch,
-    RemoteError,
-    SetupRefused,
-    UndecodableValue,
-    VersionMismatch,
-)
 from discoro.scheduler.errors import (
     DiscoroError,
     ForgottenWait,
@@ -66,6 +56,16 @@ from discoro.scheduler.errors import (
     SchedulerConflict,
     Terminated,
     WrongThread,
+)
+from discoro.shipping.errors import (
+    ComputationError,
+    MissingCode,
+    NotPicklable,
+    PythonMismatch,
+    RemoteError,
+    SetupRefused,
+    UndecodableValue,
+    VersionMismatch,
 )
 from discoro.transport import errors as _transport
 from discoro.transport.handshake import OtherCluster, ShuttingDown
@@ -253,24 +253,24 @@ def _lost(error: _transport.SessionLost, location: Location | None) -> PeerLost:
 
 # Errors that stand beside what raises them, which this module cannot import: looked up when asked for.
 _ELSEWHERE = {
-    "AddressUnusable": "discoro.listeners",
-    "MessageTooBig": "discoro.big",
-    "NodeFailed": "discoro.node",
-    "NodeSilent": "discoro.control",
-    "PortTaken": "discoro.listeners",
-    "SecretUnusable": "discoro.secretsource",
+    "AddressUnusable": "discoro.node.listeners",
+    "MessageTooBig": "discoro.peers.big",
+    "NodeFailed": "discoro.node.handle",
+    "NodeSilent": "discoro.node.control",
+    "PortTaken": "discoro.node.listeners",
+    "SecretUnusable": "discoro.cli.secretsource",
     "StateFolderUnusable": "discoro.statefolder",
-    "TooManyServers": "discoro.cpus",
+    "TooManyServers": "discoro.node.cpus",
 }
 
 if TYPE_CHECKING:
-    from discoro.big import MessageTooBig as MessageTooBig
-    from discoro.control import NodeSilent as NodeSilent
-    from discoro.cpus import TooManyServers as TooManyServers
-    from discoro.listeners import AddressUnusable as AddressUnusable
-    from discoro.listeners import PortTaken as PortTaken
-    from discoro.node import NodeFailed as NodeFailed
-    from discoro.secretsource import SecretUnusable as SecretUnusable
+    from discoro.cli.secretsource import SecretUnusable as SecretUnusable
+    from discoro.node.control import NodeSilent as NodeSilent
+    from discoro.node.cpus import TooManyServers as TooManyServers
+    from discoro.node.handle import NodeFailed as NodeFailed
+    from discoro.node.listeners import AddressUnusable as AddressUnusable
+    from discoro.node.listeners import PortTaken as PortTaken
+    from discoro.peers.big import MessageTooBig as MessageTooBig
     from discoro.statefolder import StateFolderUnusable as StateFolderUnusable
 
 

@@ -1,7 +1,7 @@
 """Control messages between two processes: one frozen dataclass each, to and from bytes. Pure.
 
 A message travels as a msgpack array ``[tag, field, ...]`` in the order of its fields. Requests get one reply;
-notices get none. User values in them are bytes that only :mod:`discoro.values` opens. The tags are part of the
+notices get none. User values in them are bytes that only :mod:`discoro.shipping.values` opens. The tags are part of the
 protocol: a number is never used again for something else.
 """
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from discoro.errors import NoSuchCoro, RemoteError
 from discoro.scheduler.outcome import Failed, Outcome, Returned, Stopped
-from discoro.values import decode_exception, dumps, encode_exception, loads, size_hint
+from discoro.shipping.values import decode_exception, dumps, encode_exception, loads, size_hint
 
 RETURNED, FAILED, TERMINATED, REFUSED, NO_SUCH = range(5)
 

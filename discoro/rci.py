@@ -31,13 +31,13 @@ from discoro.scheduler.checks import check_name
 from discoro.scheduler.entry import is_entry, name_of
 from discoro.scheduler.errors import NotACoroutine
 from discoro.scheduler.outcome import Outcome, Returned
+from discoro.shipping.values import dumps, loads
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
-from discoro.values import dumps, loads
 
 if TYPE_CHECKING:
-    from discoro.network import Network
-    from discoro.peer import Peer
+    from discoro.peers.network import Network
+    from discoro.peers.peer import Peer
     from discoro.schedulers import Scheduler
 
 T = TypeVar("T")

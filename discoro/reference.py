@@ -10,8 +10,8 @@ from discoro.transport.addresses import Location
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from discoro.network import Network
-    from discoro.peer import Peer
+    from discoro.peers.network import Network
+    from discoro.peers.peer import Peer
 
 
 class Reference:

@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from discoro.network import Network
+    from discoro.peers.network import Network
 
 _networks: weakref.WeakValueDictionary[bytes, Network] = weakref.WeakValueDictionary()
 _scheduler_class: Any = None

@@ -9,7 +9,7 @@ from discoro import registry
 from discoro.messages import ChannelDeliver, Done, Subscribe
 from discoro.reference import Reference
 from discoro.scheduler.checks import check_count, check_timeout
-from discoro.values import dumps
+from discoro.shipping.values import dumps
 from discoro.within import within
 
 

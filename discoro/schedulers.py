@@ -1,6 +1,6 @@
 """Scheduler as users see it: coroutines of one process, and the network behind them.
 
-Composes :class:`discoro.scheduler.Scheduler` with a :class:`discoro.network.Network`; everything about coroutines is
+Composes :class:`discoro.scheduler.Scheduler` with a :class:`discoro.peers.network.Network`; everything about coroutines is
 there, everything about other processes here.
 """
 
@@ -17,9 +17,9 @@ from typing import Any, Self, cast
 from discoro import logs, registry
 from discoro import scheduler as _local
 from discoro.coro import Coro, LocalCoro, RemoteCoro
-from discoro.names import SAY_WHY_AFTER
-from discoro.network import Network
-from discoro.options import UDP_PORT, Options
+from discoro.peers.names import SAY_WHY_AFTER
+from discoro.peers.network import Network
+from discoro.peers.options import UDP_PORT, Options
 from discoro.scheduler.checks import check_name, check_timeout
 from discoro.transport.addresses import Location, format_address
 from discoro.transport.credentials import DEFAULT_CLUSTER

@@ -15,10 +15,7 @@ from collections.abc import Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
 
-from discoro.bundle import Bundle
 from discoro.codeplace import code_space
-from discoro.codespace import CodeSpace
-from discoro.console import speaker
 from discoro.coro import LocalCoro
 from discoro.errors import (
     ComputationClosed,
@@ -29,7 +26,6 @@ from discoro.errors import (
     SetupFailed,
     SetupRefused,
 )
-from discoro.files import Listed
 from discoro.hosting import Hosted, Hosting
 from discoro.logs import end_in_words, in_words, run_number
 from discoro.messages import (
@@ -43,15 +39,19 @@ from discoro.messages import (
     Setup,
     Wanted,
 )
+from discoro.node.console import speaker
 from discoro.outcomes import RETURNED, encode_outcome
+from discoro.peers.files import Listed
 from discoro.scheduler.entry import is_entry
 from discoro.scheduler.outcome import Failed, Outcome, Returned
+from discoro.shipping.bundle import Bundle
+from discoro.shipping.codespace import CodeSpace
+from discoro.shipping.values import dumps, encode_exception, loads, loads_parts
 from discoro.transport.frames import Kind
-from discoro.values import dumps, encode_exception, loads, loads_parts
 
 if TYPE_CHECKING:
-    from discoro.network import Network
-    from discoro.peer import Peer
+    from discoro.peers.network import Network
+    from discoro.peers.peer import Peer
 
 log = logging.getLogger("discoro.server")
 

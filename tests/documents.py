@@ -59,8 +59,8 @@ asyncio.run(notebook(sys.argv[1:]))
 """
 # Gives every program the test's own discovery port, so that it meets nobody else's nodes.
 _OWN_PORT = """
-import discoro.nodesettings, discoro.options
-discoro.nodesettings.UDP_PORT = discoro.options.UDP_PORT = {port}
+import discoro.node.settings, discoro.peers.options
+discoro.node.settings.UDP_PORT = discoro.peers.options.UDP_PORT = {port}
 """
 
 

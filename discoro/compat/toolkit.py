@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from discoro.scheduler import sync
 from discoro.scheduler.categorize import CategorizeMessages as _Categorized
 from discoro.scheduler.threads import Pool
-from discoro.values import dumps, loads
+from discoro.shipping.values import dumps, loads
 
 T = TypeVar("T")
 

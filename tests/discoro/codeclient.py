@@ -10,9 +10,9 @@ from typing import Any
 
 import codeserver
 
-from discoro.collecting import collect
-from discoro.excs import decode_exception
-from discoro.values import dumps, loads
+from discoro.shipping.collecting import collect
+from discoro.shipping.excs import decode_exception
+from discoro.shipping.values import dumps, loads
 
 
 class Remote:

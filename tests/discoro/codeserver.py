@@ -15,10 +15,10 @@ import threading
 import traceback
 from typing import Any
 
-from discoro.bundle import Bundle
-from discoro.codespace import CodeSpace
-from discoro.excs import encode_exception
-from discoro.values import dumps, loads
+from discoro.shipping.bundle import Bundle
+from discoro.shipping.codespace import CodeSpace
+from discoro.shipping.excs import encode_exception
+from discoro.shipping.values import dumps, loads
 
 
 def send(sock: socket.socket, *parts: bytes) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from discoro.banner import banner
-from discoro.nodesettings import NodeSettings
+from discoro.node.banner import banner
+from discoro.node.settings import NodeSettings
 
 SETTINGS = NodeSettings(
     name="bob", servers=2, secret="s3cret", secret_source="DISCORO_SECRET", cluster="blue"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from discoro.cli import main, node_settings
-from discoro.nodesettings import NodeSettings
-from discoro.parsers import _size, node_parser
+from discoro.cli.main import main, node_settings
+from discoro.cli.parsers import _size, node_parser
+from discoro.node.settings import NodeSettings
 from discoro.statefolder import StateFolder
 
 EVERYTHING = """
@@ -108,5 +108,5 @@ def test_ctrl_c_ends_any_command_with_130(monkeypatch: pytest.MonkeyPatch) -> No
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("discoro.cli.node", interrupted)
+    monkeypatch.setattr("discoro.cli.main.node", interrupted)
     assert main([]) == 130

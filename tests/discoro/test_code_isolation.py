@@ -207,7 +207,7 @@ def guarded():
     except ImportError:
         return "without"
 from codeclient import Remote, raises
-from discoro.codeerrors import MissingCode
+from discoro.shipping.errors import MissingCode
 for entry, line in (train, 6), (lazy, 8):
     with raises(
         MissingCode, "server t-1 has no module 'thirdparty_x', needed by " + entry.__name__ + "()",
@@ -311,8 +311,8 @@ def test_two_programs_of_one_script_understand_each_others_classes(tmp_path: Pat
         {
             "main.py": """
 import base64, enum, sys
-from discoro.collecting import collect
-from discoro.values import dumps, loads
+from discoro.shipping.collecting import collect
+from discoro.shipping.values import dumps, loads
 class Point:
     kind = 1
     def __init__(self, x): self.x = x

@@ -20,14 +20,14 @@ from typing import Any
 
 import pytest
 
-from discoro import loading, shipped
-from discoro.bundle import Bundle
-from discoro.codeerrors import ComputationError, MissingCode, PythonMismatch, UndecodableValue
-from discoro.codespace import CodeSpace
-from discoro.collecting import collect
-from discoro.excs import decode_exception, encode_exception
-from discoro.privatenames import PREFIX
-from discoro.values import dumps, loads
+from discoro.shipping import loading, shipped
+from discoro.shipping.bundle import Bundle
+from discoro.shipping.codespace import CodeSpace
+from discoro.shipping.collecting import collect
+from discoro.shipping.errors import ComputationError, MissingCode, PythonMismatch, UndecodableValue
+from discoro.shipping.excs import decode_exception, encode_exception
+from discoro.shipping.privatenames import PREFIX
+from discoro.shipping.values import dumps, loads
 from tests.discoro.codeprojects import FILES, write
 
 Opener = Callable[..., CodeSpace]
@@ -432,7 +432,7 @@ def test_a_module_made_in_memory_is_one_module_there(opened: Opener) -> None:
 def test_shipped_code_can_ship_code_on(project: Path, opened: Opener) -> None:
     """A coroutine at one server that uses another: a computation inside a computation."""
     names = script(
-        "import helper\nfrom discoro.collecting import collect\n"
+        "import helper\nfrom discoro.shipping.collecting import collect\n"
         "class K:\n    def __init__(self, n): self.n = n\n"
         "def inner(n): return K(n + helper.MARK), helper.lazy()\n"
         "def work(): return collect(inner)"

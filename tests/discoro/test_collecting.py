@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from discoro import shipped
-from discoro.bundle import Bundle
-from discoro.codeerrors import NotPicklable, SetupRefused
-from discoro.collecting import collect, file_item
+from discoro.shipping import shipped
+from discoro.shipping.bundle import Bundle
+from discoro.shipping.collecting import collect, file_item
+from discoro.shipping.errors import NotPicklable, SetupRefused
 from tests.discoro.codeprojects import FILES, write
 
 
@@ -202,7 +202,7 @@ def test_too_much_data_in_a_package_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(project, {"pkg/data.bin": "x" * 2000})
-    monkeypatch.setattr("discoro.packing.MOST_DATA", 1000)
+    monkeypatch.setattr("discoro.shipping.packing.MOST_DATA", 1000)
     with pytest.raises(SetupRefused, match=r"data of the packages.*data\.bin"):
         collect(work(), [importlib.import_module("pkg")])
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import discoro
-from discoro.cli import main
-from discoro.completion import FILE, FOLDER, NODE, options_of, script
-from discoro.parsers import SHELLS, VERBS, node_parser, stop_parser
+from discoro.cli.completion import FILE, FOLDER, NODE, options_of, script
+from discoro.cli.main import main
+from discoro.cli.parsers import SHELLS, VERBS, node_parser, stop_parser
 
 HOME = Path(discoro.__file__).resolve().parent.parent
 

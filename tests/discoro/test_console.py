@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import discoro.console
-from discoro.console import LONGEST, MOST_PARTIAL, CarriedLines, SpokenLines, Terminal, speaker
+import discoro
+from discoro.node.console import LONGEST, MOST_PARTIAL, CarriedLines, SpokenLines, Terminal, speaker
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_how_the_bytes_are_cut_makes_no_difference(data: bytes, cuts: list[int])
 
 def test_a_forked_child_can_print_while_another_thread_held_the_lock(tmp_path: Path) -> None:
     code = (
-        "import os, sys, threading; from discoro import console; console.speak()\n"
+        "import os, sys, threading; from discoro.node import console; console.speak()\n"
         "print('unfinished ', end='')\n"
         "held, done = threading.Event(), threading.Event()\n"
         "def hold():\n"
@@ -147,7 +147,7 @@ def test_a_forked_child_can_print_while_another_thread_held_the_lock(tmp_path: P
         "status = os.waitpid(pid, 0)[1]; done.set(); thread.join()\n"
         "print('line'); console.finish(); os._exit(status)\n"
     )
-    home = Path(discoro.console.__file__).resolve().parent.parent
+    home = Path(discoro.__file__).resolve().parent.parent
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env={**os.environ, "PYTHONPATH": str(home)},

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discoro.control import ControlServer, NodeSilent, ask
+from discoro.node.control import ControlServer, NodeSilent, ask
 from discoro.statefolder import NodeRecord, StateFolder
 from tests.kit import run_async
 
@@ -87,7 +87,7 @@ def test_a_node_that_does_not_answer_is_named(
 ) -> None:
     with pytest.raises(NodeSilent, match="node bob"):
         ask(folder, record(), "status")
-    monkeypatch.setattr("discoro.control.ANSWER_TIMEOUT", 0.01)
+    monkeypatch.setattr("discoro.node.control.ANSWER_TIMEOUT", 0.01)
     with socket.socket(socket.AF_UNIX) as listener:
         with folder.socket_address("a1") as address:
             listener.bind(address)

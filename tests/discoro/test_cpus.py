@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from discoro.cpus import TooManyServers, Usable, cgroup_quota, how_many, usable_cpus
+from discoro.node.cpus import TooManyServers, Usable, cgroup_quota, how_many, usable_cpus
 
 EIGHT = Usable(8, 16, ("affinity 8", "cgroup 8"))
 

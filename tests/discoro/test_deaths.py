@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from discoro.deaths import Death, Restarts, oom_kills, signal_name
 from discoro.errors import ServerKilled, from_transport
+from discoro.node.deaths import Death, Restarts, oom_kills, signal_name
 from discoro.transport.errors import SessionLost
 
 

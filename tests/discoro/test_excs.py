@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from discoro.codeerrors import MissingCode, NotPicklable, PythonMismatch, RemoteError
-from discoro.excs import RemoteTraceback, decode_exception, encode_exception
 from discoro.scheduler.errors import Terminated
-from discoro.values import dumps
+from discoro.shipping.errors import MissingCode, NotPicklable, PythonMismatch, RemoteError
+from discoro.shipping.excs import RemoteTraceback, decode_exception, encode_exception
+from discoro.shipping.values import dumps
 
 
 class TwoArguments(Exception):

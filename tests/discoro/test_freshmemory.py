@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from discoro.freshmemory import new_bytearray, new_bytes
+from discoro.peers.freshmemory import new_bytearray, new_bytes
 
 SIZES = [0, 1, 1000, 64 << 10, (64 << 10) + 1, 5 << 20]
 

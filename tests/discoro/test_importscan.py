@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from discoro.importscan import absolute, imports_of_code, imports_of_source, lines_of_globals
+from discoro.shipping.importscan import (
+    absolute,
+    imports_of_code,
+    imports_of_source,
+    lines_of_globals,
+)
 
 SOURCE = textwrap.dedent(
     """

@@ -19,7 +19,7 @@ from discoro.errors import (
     SetupRefused,
 )
 from discoro.messages import Finish, Locate, Located, Offer, PingComputation, Setup, Wanted
-from discoro.peer import Peer
+from discoro.peers.peer import Peer
 from discoro.transport.frames import Kind
 from discoro.transport.secret import generate
 from tests.kit import run_async

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from discoro import listeners
-from discoro.listeners import AddressUnusable, PortTaken, open_listeners, port_owner
+from discoro.node import listeners
+from discoro.node.listeners import AddressUnusable, PortTaken, open_listeners, port_owner
 
 
 def bound(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from discoro.node import Node, NodeFailed
+from discoro.node.handle import Node, NodeFailed
 from discoro.statefolder import StateFolder
 from discoro.transport.secret import is_generated
 from tests.functional.nodes import HOME, SMALL, Talk, alive, until

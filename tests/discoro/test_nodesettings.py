@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from discoro.nodesettings import NodeSettings, ServerSettings
+from discoro.node.settings import NodeSettings, ServerSettings
 
 
 def test_settings_of_a_server_survive_their_way_to_it() -> None:

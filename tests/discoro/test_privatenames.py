@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from discoro.privatenames import (
+from discoro.shipping.privatenames import (
     package_of,
     plain_file,
     plain_module,

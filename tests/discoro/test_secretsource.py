@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import discoro.secretsource
-from discoro.secretsource import FoundSecret, SecretUnusable, find_secret, hidden_parts
+import discoro
+from discoro.cli.secretsource import FoundSecret, SecretUnusable, find_secret, hidden_parts
 from discoro.statefolder import StateFolder
 from discoro.transport.secret import is_generated
 
@@ -115,13 +115,13 @@ def test_only_the_secrets_own_words_are_hidden() -> None:
 
 def test_hiding_writes_over_this_processs_memory_and_nothing_else() -> None:
     code = (
-        "import os, sys; from discoro.secretsource import hide\n"
+        "import os, sys; from discoro.cli.secretsource import hide\n"
         "assert hide('se cret'); os.environ.pop('DISCORO_SECRET')\n"
         "show = lambda name: open(f'/proc/self/{name}', 'rb').read()\n"
         "print(show('cmdline').split(b'\\0')[-3:-1], b'se cret' in show('environ'), sys.argv[2])\n"
         "print(os.popen('echo $KEPT').read().strip())\n"
     )
-    home = Path(discoro.secretsource.__file__).resolve().parent.parent
+    home = Path(discoro.__file__).resolve().parent.parent
     environment = {**os.environ, "PYTHONPATH": str(home), "DISCORO_SECRET": "se cret"}
     environment["KEPT"] = "se cret in another variable"
     done = subprocess.run(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from discoro import Coro, Scheduler
-from discoro.snapshot import snapshot, waits_in
+from discoro.node.snapshot import snapshot, waits_in
 from tests.kit import run_async
 
 HERE = __file__

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from discoro.deaths import Death
 from discoro.errors import from_transport
-from discoro.nodesettings import ServerSettings
-from discoro.standin import AnswerForDead, NobodyAnswers, ParentEndpoint
+from discoro.node.deaths import Death
+from discoro.node.settings import ServerSettings
+from discoro.node.standin import AnswerForDead, NobodyAnswers, ParentEndpoint
 from discoro.transport.credentials import Credentials
 from discoro.transport.endpoint import Endpoint
 from discoro.transport.errors import AuthenticationFailed, PeerUnreachable, TransportError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from discoro.statustext import Column, cut, duration, numbers, printable, status_text, table
+from discoro.cli.statustext import Column, cut, duration, numbers, printable, status_text, table
 
 NOW = 1_000_000.0
 BUSY = {"seconds": 12.0, "file": "/home/me/primes.py", "line": 12, "function": "work"}

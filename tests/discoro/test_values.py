@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discoro import loading
-from discoro.codeerrors import NotPicklable, PythonMismatch, UndecodableValue
-from discoro.values import dumps, dumps_parts, loads, loads_parts, part_kinds, size_hint
+from discoro.shipping import loading
+from discoro.shipping.errors import NotPicklable, PythonMismatch, UndecodableValue
+from discoro.shipping.values import dumps, dumps_parts, loads, loads_parts, part_kinds, size_hint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIG = 1 << 20

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from discoro.privatenames import private_file
-from discoro.watchdog import Blocked, Watchdog, user_frame
+from discoro.node.watchdog import Blocked, Watchdog, user_frame
+from discoro.shipping.privatenames import private_file
 from tests.kit import eventually, run_async
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgpack
 import pytest
 
+from discoro.shipping.values import decode_exception, dumps
 from discoro.transport import bulkframes
 from discoro.transport.bulkframes import FrameType as Bulk
 from discoro.transport.frames import FrameType, Kind
 from discoro.transport.limits import MIB
-from discoro.values import decode_exception, dumps
 from tests.faults.byhand import Member
 from tests.faults.test_members import beside, computation_of, drown, growth_below
 from tests.functional import jobs

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from discoro import Computation
-from discoro.collecting import collect
 from discoro.errors import DiscoroError, FileRefused
 from discoro.messages import Blob, DeleteFile, Done, Message, Offer, SendFile, decode
+from discoro.shipping.collecting import collect
+from discoro.shipping.values import decode_exception
 from discoro.transport.frames import Kind
-from discoro.values import decode_exception
 from tests.faults import faultjobs
 from tests.faults.byhand import Member
 from tests.functional.nodes import REAL, NodeProcess, ended_at_last

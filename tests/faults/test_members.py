@@ -19,12 +19,12 @@ import msgpack
 import pytest
 
 from discoro import Computation
-from discoro.collecting import collect
 from discoro.messages import Ended, Finish, Located, Offer, Ready, Setup, Wanted, decode
 from discoro.messages import Locate as LocateMessage
+from discoro.shipping.collecting import collect
+from discoro.shipping.values import decode_exception, dumps
 from discoro.transport.frames import FrameType, Kind, ResetCode, bare
 from discoro.transport.limits import KIB, MIB
-from discoro.values import decode_exception, dumps
 from tests.faults.byhand import Member
 from tests.functional import jobs
 from tests.processes import ServerProgram, World, memory

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 import discoro
-from discoro.control import ask
+from discoro.node.control import ask
 from discoro.statefolder import StateFolder
 
 HOME = Path(discoro.__file__).resolve().parent.parent

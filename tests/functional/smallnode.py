@@ -14,11 +14,11 @@ import subprocess
 import sys
 import time
 
-from discoro import console
-from discoro.childchannel import Channel
-from discoro.cli import main
-from discoro.nodesettings import ServerSettings
-from discoro.serverprocess import run_server
+from discoro.cli.main import main
+from discoro.node import console
+from discoro.node.childchannel import Channel
+from discoro.node.serverprocess import run_server
+from discoro.node.settings import ServerSettings
 
 NEVER_READY = "SMALLNODE_NEVER_READY"
 

@@ -9,8 +9,8 @@ import numpy
 import pytest
 
 from discoro import Channel, Computation, Coro
-from discoro.big import MessageTooBig
 from discoro.errors import MailboxFull
+from discoro.peers.big import MessageTooBig
 from tests.functional import jobs
 from tests.kit import run_async
 from tests.processes import ServerProgram, World

@@ -51,7 +51,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def test_asking_for_help_or_version_imports_only_the_standard_library(option: str) -> None:
     code = (
         "import sys\n"
-        "try: __import__('discoro.cli').cli.main([sys.argv[1]])\n"
+        "from discoro.cli.main import main\n"
+        "try: main([sys.argv[1]])\n"
         "except SystemExit: pass\n"
         "own = {name.partition('.')[0] for name in sys.modules}\n"
         "print(sorted(own - set(sys.stdlib_module_names) - {'discoro', '__main__'}))\n"

@@ -11,17 +11,7 @@ from typing import Any
 import pytest
 
 import discoro
-from discoro import (
-    RCI,
-    Channel,
-    Computation,
-    Coro,
-    Location,
-    Node,
-    Scheduler,
-    codeerrors,
-    errors,
-)
+from discoro import RCI, Channel, Computation, Coro, Location, Node, Scheduler, errors
 from discoro.errors import (
     AuthenticationFailed,
     ComputationClosed,
@@ -36,6 +26,7 @@ from discoro.errors import (
 from discoro.hosting import Hosting
 from discoro.scheduler import errors as local_errors
 from discoro.scheduler.default import innermost
+from discoro.shipping import errors as codeerrors
 from discoro.transport.limits import Limits
 from discoro.transport.secret import generate
 from discoro.transport.workdir import Workdir

@@ -234,7 +234,7 @@ def test_every_text_that_the_tutorial_explains_is_one_of_ours() -> None:
     source = "\n".join(
         literals(path)
         for package in ("discoro", "scheduler", "transport")
-        for path in (CHECKOUT / package).glob("*.py")
+        for path in (CHECKOUT / package).rglob("*.py")
     )
     rows = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
     assert len(rows) > 10

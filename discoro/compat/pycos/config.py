@@ -1,6 +1,6 @@
 """pycos.config: the names, for programs that read them. Setting one changes nothing."""
 
-from discoro.options import UDP_PORT
+from discoro.peers.options import UDP_PORT
 
 PickleProtocolVersion = None
 MsgTimeout = 10

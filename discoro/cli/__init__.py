@@ -1,0 +1,1 @@
+"""The commands: ``python -m discoro``, and ``status``, ``stop`` and ``completion`` beside it. ``main`` is the way in."""

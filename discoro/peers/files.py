@@ -1,0 +1,253 @@
+"""Files and code between processes: what a computation needs, and what users send.
+
+Bytes go over the bulk connection of the session. Code and files of computations are addressed by their SHA-256 and kept in the
+user's cache: a machine that has them is not sent them again. Disks are touched in threads only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from discoro.errors import FileRefused, from_transport
+from discoro.messages import Blob, DeleteFile, Done, Message, SendFile
+from discoro.statefolder import StateFolder
+from discoro.transport.errors import FileError, NameHeld
+from discoro.transport.folder import FileFacts, describe
+from discoro.transport.paths import safe_parts
+from discoro.transport.store import Store
+from discoro.transport.workdir import AlreadyThere, Workdir
+
+if TYPE_CHECKING:
+    from discoro.peers.network import Network
+    from discoro.peers.peer import Peer
+
+T = TypeVar("T")
+
+# Name, size, SHA-256 and mode, as an offer lists them.
+Listed = tuple[str, int, bytes, int]
+
+
+class Files:
+    """The files of one process: its working directory and the user's cache."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._store: Store | None = None
+        self._workdir = network.options.workdir
+        # What people call the computations that hold files here.
+        self._titles: dict[str, str] = {}
+        # A server's own folder, where its computations find their files; else only send_file puts some there.
+        self._serves = self._workdir is not None
+        network.requests.on(SendFile, self._sent)
+        network.requests.on(DeleteFile, self._delete)
+
+    # --- computations: at the server
+
+    async def admit(self, owner: str, title: str, files: Sequence[Listed]) -> list[bytes]:
+        """Reserve the names of a computation's files; gives the digests that are not here.
+
+        Args:
+            owner: The id of the computation, as text.
+            title: What people call it.
+            files: Its files.
+
+        Raises:
+            FileRefused: If a name is unsafe or held with other content, a file too big, the disk too full.
+        """
+        if not self._serves:
+            raise FileRefused(
+                files[0][0],
+                "this discoro_server was started by hand in a program and takes no files: it never changes its "
+                "directory. Start servers with: python -m discoro",
+            )
+        facts = [FileFacts(name=n, size=s, sha256=h, mode=m) for n, s, h, m in files]
+        self._titles[owner] = title
+        return await self._in_folder(self._admit, owner, facts)
+
+    def _admit(self, owner: str, facts: list[FileFacts]) -> list[bytes]:
+        assert self._workdir is not None
+        self._workdir.admit(owner, facts)
+        return [one.sha256 for one in self.store.missing(facts)]
+
+    async def missing(self, digest: bytes, size: int) -> bool:
+        """Whether these bytes have to be sent."""
+        return not await _threaded(lambda: self.store.has(digest, size))
+
+    async def receive(self, peer: Peer, blob: Blob) -> None:
+        """Take bytes for the cache."""
+        _check_content(blob.digest.hex(), blob.digest, blob.size)
+        try:
+            writer = await _threaded(self.store.writer, blob.digest, blob.size)
+        except FileRefused:
+            peer.refuse_transfer(blob.transfer, blob.size, "refused")
+            raise
+        await peer.bulk.expect(blob.transfer, blob.size, writer)
+
+    async def read(self, digest: bytes) -> bytes:
+        """The bytes of a bundle in the cache, their hash checked once more."""
+        return await _threaded(self.store.read, digest)
+
+    async def place(self, owner: str, files: Sequence[Listed]) -> None:
+        """Put the admitted files of a computation where it will open them."""
+        facts = [FileFacts(name=n, size=s, sha256=h, mode=m) for n, s, h, m in files]
+        workdir = self._workdir
+        assert workdir is not None
+        for one in facts:
+            await _threaded(workdir.place, owner, one, self.store)
+
+    async def release(self, owner: str, *, keep: bool) -> None:
+        """A computation ends: its files go, unless they are to stay."""
+        if self._workdir is not None:
+            await _threaded(partial(self._workdir.release, owner, keep=keep))
+        self._titles.pop(owner, None)
+
+    async def _in_folder(self, function: Callable[..., T], *args: Any) -> T:
+        """Do in a thread what a held name may prevent: who holds it is named as people do."""
+        try:
+            return await _threaded(function, *args)
+        except FileRefused as error:
+            held = error.__cause__
+            if not isinstance(held, NameHeld):
+                raise
+            holder = held.holder
+            for owner, title in self._titles.items():
+                holder = holder.replace(owner, title)
+            raise from_transport(NameHeld(held.name, holder)) from held
+
+    @property
+    def store(self) -> Store:
+        """The user's cache."""
+        if self._store is None:
+            folder = os.path.join(StateFolder().make().path, "cache")
+            self._store = Store(folder, self._network.limits)
+        return self._store
+
+    # --- send_file and del_file: at the receiver
+
+    def _dest(self, name: str) -> Workdir:
+        """The folder for files that are sent, ``name`` among them; made when the first one comes."""
+        if self._workdir is None:
+            path = self._network.options.dest_path
+            if path is None:
+                raise FileRefused(
+                    name, "this process takes no files: its Scheduler was given no dest_path"
+                )
+            self._workdir = Workdir.shared(path, self._network.limits)
+        return self._workdir
+
+    async def _sent(self, peer: Peer, message: SendFile) -> Message:
+        _check_content(message.name, message.digest, message.size)
+        facts = FileFacts(
+            name=message.name,
+            size=message.size,
+            sha256=message.digest,
+            mode=message.mode,
+            mtime_ns=message.modified_ns,
+        )
+        try:
+            writer = await self._in_folder(
+                lambda: self._dest(message.name).receive(facts, overwrite=message.overwrite)
+            )
+        except AlreadyThere:
+            peer.refuse_transfer(message.transfer, message.size, "is there already")
+            return Done(1)
+        except BaseException:
+            peer.refuse_transfer(message.transfer, message.size, "refused")
+            raise
+        await peer.bulk.expect(message.transfer, message.size, writer)
+        return Done(0)
+
+    async def _delete(self, peer: Peer, message: DeleteFile) -> Message:
+        await self._in_folder(lambda: self._dest(message.name).delete(message.name))
+        return Done(0)
+
+    # --- send_file and del_file: at the sender
+
+    async def send(self, where: Any, path: str, dir: str | None, overwrite: bool) -> None:
+        """See :meth:`discoro.Scheduler.send_file`."""
+        name = _remote_name(os.path.basename(path), dir, self._network)
+        facts = await _threaded(describe, path, name)
+        peer = await self._network.peer_at(where)
+        if peer.process == self._network.process:
+            raise FileRefused(name, "is to be sent to this process itself, which has it already")
+        transfer = peer.bulk.send(path, facts.size)
+        try:
+            await self._network.requests.ask(
+                peer,
+                SendFile(
+                    name=name,
+                    size=facts.size,
+                    digest=facts.sha256,
+                    mode=facts.mode,
+                    modified_ns=facts.mtime_ns or 0,
+                    overwrite=overwrite,
+                    transfer=transfer.number,
+                ),
+            )
+        except BaseException:
+            peer.bulk.cancel(transfer.number)
+            raise
+
+    async def delete(self, where: Any, name: str, dir: str | None) -> None:
+        """See :meth:`discoro.Scheduler.del_file`."""
+        peer = await self._network.peer_at(where)
+        if peer.process == self._network.process:
+            raise FileRefused(name, "is to be removed by this process itself: use os.remove")
+        await self._network.requests.ask(peer, DeleteFile(_remote_name(name, dir, self._network)))
+
+    async def close(self) -> None:
+        """Remove what computations left, and let go of the folders."""
+        if self._workdir is not None:
+            await _threaded(self._workdir.close)
+        if self._store is not None:
+            self._store.close()
+
+
+async def send_blob(peer: Peer, computation: bytes, digest: bytes, source: Any, size: int) -> None:
+    """Send bytes that a server wants; returns once they are there and their hash is right."""
+    transfer = peer.bulk.send(source, size)
+    try:
+        await peer.network.requests.ask(peer, Blob(digest, size, transfer.number, computation))
+    except BaseException:
+        peer.bulk.cancel(transfer.number)
+        raise
+
+
+def _check_content(name: str, digest: bytes, size: int) -> None:
+    """See that an announced content can be one at all; what came is only known to be bytes and a number.
+
+    Raises:
+        FileRefused: If not.
+    """
+    if len(digest) != hashlib.sha256().digest_size or size < 0:
+        raise FileRefused(name, f"{size} bytes with a hash of {len(digest)} bytes cannot be a file")
+
+
+def _remote_name(name: str, dir: str | None, network: Network) -> str:
+    """The name of a file below the receiver's folder, checked here already: the error is then nearer."""
+    joined = f"{dir.rstrip('/')}/{name}" if dir else name
+    try:
+        safe_parts(joined, network.limits)
+    except FileError as error:
+        raise from_transport(error) from error
+    return joined
+
+
+async def _threaded(function: Callable[..., T], *args: Any) -> T:
+    """Call a function that touches the disk, in a thread; its errors are the users' ones."""
+    try:
+        return await asyncio.to_thread(function, *args)
+    except AlreadyThere:
+        raise
+    except FileError as error:
+        raise from_transport(error) from error
+    except OSError as error:
+        raise FileRefused(str(error.filename or ""), error.strerror or str(error)) from error
+
+
+__all__ = ["Files", "send_blob"]

@@ -1,0 +1,50 @@
+"""Failures of coroutines elsewhere that nobody here asks about: said once in the log, as asyncio does for its tasks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from discoro.scheduler.errors import DiscoroError
+from discoro.scheduler.outcome import Failed
+
+if TYPE_CHECKING:
+    from discoro.coro import RemoteCoro
+    from discoro.peers.network import Network
+
+log = logging.getLogger("discoro.runs")
+
+# Seconds in which somebody may ask for the outcome before it is logged.
+GRACE = 1.0
+
+
+class Unheard:
+    """Collects failures, and says in time which of them nobody has heard of."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._failed: list[RemoteCoro[Any]] = []
+
+    def add(self, run: RemoteCoro[Any]) -> None:
+        """A coroutine that was started from here has failed. Lost sessions are said elsewhere, once for all."""
+        outcome = run.outcome
+        if run.heard or not isinstance(outcome, Failed):
+            return
+        if isinstance(outcome.exception, DiscoroError):
+            return
+        if not self._failed:
+            self._network.loop.call_later(GRACE, self.say)
+        self._failed.append(run)
+
+    def say(self) -> None:
+        """Log those that nobody has heard of since."""
+        failed, self._failed = self._failed, []
+        for run in failed:
+            if not run.heard and isinstance(run.outcome, Failed):
+                run.heard = True
+                log.error(
+                    "coroutine %s at %s failed, and nobody has asked",
+                    run.name,
+                    run.location,
+                    exc_info=run.outcome.exception,
+                )
