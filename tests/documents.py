@@ -36,7 +36,18 @@ import discoro
 from tests.processes import free_port
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [*sorted(CHECKOUT.glob("*.md")), *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *sorted(CHECKOUT.glob("*.md")),
+    *(path for path in sorted((CHECKOUT / "docs").rglob("*.md")) if "_build" not in path.parts),
+    CHECKOUT / "examples/README.md",
+]
+
+
+def title(document: Path) -> str:
+    """What a document is called in the names and texts of tests."""
+    inside = document.is_relative_to(CHECKOUT)
+    return str(document.relative_to(CHECKOUT)) if inside else document.name
+
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w/]+\.\w+)\n")
@@ -75,7 +86,7 @@ class Block:
 
     @property
     def where(self) -> str:
-        return f"{self.document.name}:{self.line}"
+        return f"{title(self.document)}:{self.line}"
 
     @property
     def file(self) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 import discoro
 from discoro.transport.limits import Limits
-from tests.documents import CHECKOUT, DOCUMENTS, Block, Scenario, agrees, blocks, pattern
+from tests.documents import CHECKOUT, DOCUMENTS, Block, Scenario, agrees, blocks, pattern, title
 
 #: Commands that are shown and not executed here, and why.
 NOT_RUN = {
@@ -19,6 +19,7 @@ NOT_RUN = {
     "pip install -e .[test]": "the same",
     ".ci/run": "it runs these very tests",
     "tox -e lint,types": "it makes environments of its own",
+    "tox -e docs": "the same",
     "python -m pytest": "it runs these very tests",
     "python -m pytest tests/scheduler": "it runs tests",
     "python -m pytest -m slow": "it runs tests",
@@ -32,7 +33,7 @@ EXECUTED = [
 ]
 
 
-@pytest.mark.parametrize("document", EXECUTED, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", EXECUTED, ids=title)
 def test_what_a_document_tells_to_type_works_and_prints_what_it_claims(
     document: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +67,7 @@ def test_the_program_of_the_readme_gets_over_a_server_that_dies(tmp_path: Path) 
     assert not left, f"left behind: {left}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=title)
 def test_every_program_of_a_document_is_executed(document: Path) -> None:
     """A file is run by a command, or imported by one that is; nothing with code in it goes unseen."""
     found = blocks(document)
@@ -103,18 +104,28 @@ def test_every_command_that_is_not_executed_is_shown_somewhere() -> None:
     assert set(NOT_RUN) <= shown, f"not shown any more: {sorted(set(NOT_RUN) - shown)}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=title)
 def test_every_relative_link_of_a_document_leads_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
         if "://" in target:
             continue
         path, _, heading = target.partition("#")
         there = document.parent / path if path else document
-        assert there.exists(), f"{document.name}: {target}"
+        assert there.exists(), f"{title(document)}: {target}"
         if heading:
             titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-            assert heading in anchors, f"{document.name}: {target}"
+            assert heading in anchors, f"{title(document)}: {target}"
+
+
+def test_every_document_stands_in_the_index() -> None:
+    """Whose lists are the navigation of the site."""
+    index = CHECKOUT / "docs/index.md"
+    linked = {
+        (index.parent / target).resolve()
+        for target in re.findall(r"^\* \[[^]]*\]\(([^)#]+)\)", index.read_text(), re.MULTILINE)
+    }
+    assert linked == {*DOCUMENTS} - {index}
 
 
 def test_every_file_that_a_document_names_exists() -> None:
@@ -123,7 +134,7 @@ def test_every_file_that_a_document_names_exists() -> None:
             r"`((?:tests|discoro|scheduler|transport|docs)/[\w/]+\.(?:py|md))`",
             document.read_text(),
         ):
-            assert (CHECKOUT / name).exists(), f"{document.name} names {name}"
+            assert (CHECKOUT / name).exists(), f"{title(document)} names {name}"
 
 
 def test_every_public_name_is_documented() -> None:
