@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -659,62 +658,3 @@ def test_chunks_are_of_one_length_and_join_only_what_is_small() -> None:
     assert b"".join(got) == b"h" * 24 + bytes(359)
     assert [len(chunk) for chunk in got] == [64] * 5 + [63]
     assert any(isinstance(chunk, memoryview) for chunk in got)
-
-
-@pytest.mark.slow
-def test_throughput_beside_a_bare_tls_stream(
-    record_property: Callable[[str, object], None],
-) -> None:
-    """The figure is reported, not asserted: what else runs on the machine decides it."""
-    size = 256 << 20
-    data = os.urandom(1 << 20) * 256
-
-    async def floor() -> float:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-
-        class Reader(asyncio.BufferedProtocol):
-            got = 0
-            view = memoryview(bytearray(size))
-
-            def get_buffer(self, hint: int) -> memoryview:
-                return self.view[self.got :][:65536] or self.view[:1]
-
-            def buffer_updated(self, count: int) -> None:
-                self.got += count
-                if self.got == size:
-                    done.set_result(None)
-
-        context = Certificate.ephemeral().server_context()
-        server = await loop.create_server(Reader, "127.0.0.1", 0, ssl=context)
-        port = server.sockets[0].getsockname()[1]
-        transport, _ = await loop.create_connection(
-            asyncio.Protocol, "127.0.0.1", port, ssl=client_context(), server_hostname=""
-        )
-        begun, view = time.perf_counter(), memoryview(data)
-        for at in range(0, size, 65536):
-            transport.write(view[at : at + 65536])
-            await asyncio.sleep(0)
-        await done
-        taken = time.perf_counter() - begun
-        transport.abort()
-        server.close()
-        await asyncio.sleep(0.01)
-        return taken
-
-    async def ours() -> float:
-        async with World() as world:
-            into = bytearray(size)
-            begun = time.perf_counter()
-            transfer = world.here.send([data])
-            await world.there.expect(transfer.number, size, into)
-            taken = time.perf_counter() - begun
-            assert into == data
-        await asyncio.sleep(0.01)
-        return taken
-
-    run_async(floor)
-    rounds = [(run_async(floor), run_async(ours)) for _ in range(3)]
-    ratio = sorted(bare / bulk for bare, bulk in rounds)[1]
-    record_property("bulk_to_bare_tls", round(ratio, 3))
-    print(f"bulk {size / rounds[-1][1] / 1e6:.0f} MB/s, x{ratio:.2f} of a bare TLS stream")
