@@ -13,7 +13,7 @@ import socket
 import ssl
 from typing import Any, Protocol
 
-from . import kernel
+from . import kernel, loopreports
 from .credentials import Credentials
 from .errors import NotTLS, PeerUnreachable
 from .limits import Limits
@@ -154,8 +154,10 @@ class TlsNetwork:
         """Bring up TLS as a client."""
         if self._client_context is None:
             self._client_context = client_context()
+        loop = asyncio.get_running_loop()
+        loopreports.watch(loop)
         try:
-            transport, _ = await asyncio.get_running_loop().create_connection(
+            transport, _ = await loop.create_connection(
                 lambda: protocol,
                 sock=raw,
                 ssl=self._client_context,
@@ -178,7 +180,9 @@ class TlsNetwork:
         self, raw: socket.socket, protocol: asyncio.BaseProtocol
     ) -> asyncio.Transport:
         """Bring up TLS as a server."""
-        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+        loop = asyncio.get_running_loop()
+        loopreports.watch(loop)
+        transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             raw,
             ssl=self._credentials.certificate.server_context(),
