@@ -197,6 +197,13 @@ class World:
         self.programs.append(program)
         return program
 
+    def module(self, module: str, name: str, *arguments: str, **environment: str) -> Program:
+        """Run a module of the tests as ``python -m`` does."""
+        command = [sys.executable, "-m", module, *arguments]
+        program = Program(self.folder, command, {**self.environment, **environment}, name)
+        self.programs.append(program)
+        return program
+
     def scheduler(self, *, limits: dict[str, Any] | None = None, **options: Any) -> Scheduler:
         """A client in this process."""
         known: dict[str, Any] = {

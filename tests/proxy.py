@@ -20,6 +20,7 @@ class CuttingProxy:
 
     Attributes:
         port: Where the proxy listens, once it was started.
+        budget: As given.
         cuts: Connections that were cut.
         passed: Bytes that went through, all together.
         connections: Connections that are open.
@@ -43,7 +44,7 @@ class CuttingProxy:
         self.refusing = False
         self.random = random.Random(seed)
         self.target = (host, port)
-        self._budget = budget
+        self.budget = budget
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,7 +63,7 @@ class CuttingProxy:
         return self.port
 
     def _accepted(self) -> asyncio.Protocol:
-        connection = _Connection(self, self._budget())
+        connection = _Connection(self, self.budget())
         self.connections.add(connection)
         task = asyncio.get_running_loop().create_task(connection.dial(), name="proxy-dial")
         self._tasks.add(task)
