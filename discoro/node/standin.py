@@ -125,21 +125,24 @@ class AnswerForDead:
     def __init__(self, parent: ParentEndpoint, listeners: list[socket.socket]) -> None:
         self._parent = parent
         self._listeners = listeners
-        self._death: Death | None = None
+        self._death: Death | None = (
+            None  # the last one; callers that were let in hear of it also when we have left
+        )
+        self._answering = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, death: Death) -> None:
         """Begin: the server has ended by ``death``."""
-        answering = self._death is not None
         self._death = death
-        if not answering and self._listeners:
+        if not self._answering and self._listeners:
             self._task = asyncio.get_running_loop().create_task(self._answer())
+        self._answering = True
 
     def stop(self) -> None:
         """Leave the port to the server."""
-        if self._death is None:
+        if not self._answering:
             return
-        self._death = None
+        self._answering = False
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -148,7 +151,8 @@ class AnswerForDead:
 
     async def _answer(self) -> None:
         def words() -> str:
-            return self._death.wire if self._death is not None else "restarted"
+            assert self._death is not None
+            return self._death.wire
 
         try:
             await self._parent.get().adopt(self._listeners, ended=words)

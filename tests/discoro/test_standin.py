@@ -74,6 +74,26 @@ def test_who_calls_a_dead_server_is_told_how_it_ended_again_and_again(
     assert caplog.messages == []
 
 
+def test_who_was_let_in_before_the_next_process_was_ready_hears_of_the_death_all_the_same() -> None:
+    async def main() -> None:
+        parent, ours = ParentEndpoint(settings()), client()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            standin = AnswerForDead(parent, [listener])
+            standin.start(Death(signal=9))
+            call = asyncio.ensure_future(
+                ours.connect("127.0.0.1", listener.getsockname()[1], timeout=10)
+            )
+            while not parent.get()._reception._raw:
+                await asyncio.sleep(0)
+            standin.stop()  # in the middle of the handshake
+            with pytest.raises(PeerUnreachable, match="ended by signal 9"):
+                await call
+            await ours.close()
+            await parent.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_only_who_knows_the_secret_is_told(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         parent, stranger = ParentEndpoint(settings()), client(bytes(32))
