@@ -18,7 +18,6 @@ from .frames import (
     ENTRY_COST,
     LAST_RUN_KIND,
     ONE_HEADER,
-    PAYLOAD_COST,
     BatchCoder,
     Entry,
     FrameType,
@@ -209,6 +208,7 @@ class Sending:
         *(
             "_batch_bytes",
             "_coder",
+            "_each",
             "_encode",
             "_flowing",
             "_flush_later",
@@ -236,6 +236,8 @@ class Sending:
         self.congested = False
         self.lost: SessionLost | None = None
         self._batch_bytes = limits.batch_bytes
+        # Beside its length a message counts the work it makes: the peer has something to do while we go on.
+        self._each = limits.batch_message
         self._raw_from = limits.raw_payload
         self._coder = coder
         self._encode = coder.encode
@@ -286,7 +288,7 @@ class Sending:
         ):
             # Once per message: whatever can be left to _append() is. The batch is marked for a flush already.
             self._run.append(payload)
-            size = self._size = self._size + size + PAYLOAD_COST
+            size = self._size = self._size + size + self._each
             if kind != _SEND:
                 self._count_on(kind)
         else:
@@ -323,7 +325,7 @@ class Sending:
         if not self._marked:
             self._marked = True
             self._flush_later(self)
-        self._size += length + (PAYLOAD_COST if joins else ENTRY_COST)
+        self._size += length + (self._each if joins else max(self._each, ENTRY_COST))
         return self._size
 
     def _count_on(self, kind: int) -> None:

@@ -45,9 +45,8 @@ BARE = HEADER.size - 4
 RAW_TAIL = 1
 ID_BYTES = 16
 PROOF_BYTES = 32
-#: What an entry, and a further payload in a run, cost on the wire at most, beside the payload itself.
+#: What an entry costs on the wire at most, beside the payload itself; a further payload in a run costs 8.
 ENTRY_COST = 24
-PAYLOAD_COST = 8
 
 Payload: TypeAlias = bytes | memoryview
 #: ``(kind, target, source, payloads)``, checked.

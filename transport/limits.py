@@ -66,6 +66,8 @@ class Limits:
     """What a frame may hold beyond its payload: header and control part."""
     batch_bytes: int = 64 * KIB
     """A batch is closed at so many bytes (or holds one longer message)."""
+    batch_message: int = 128
+    """What each message in a batch counts beside its length: four hundred small ones are a batch too."""
     batch_entries: int = 65_536
     """Entries in one batch."""
     raw_payload: int = 1 * KIB

@@ -12,6 +12,7 @@ from discoro.transport.session import Session, State
 
 SMALL = Limits(
     batch_bytes=200,
+    batch_message=8,
     raw_payload=32,
     window=1000,
     resend_ahead=300,

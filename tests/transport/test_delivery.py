@@ -140,6 +140,10 @@ def test_a_batch_is_closed_at_its_size_and_asks_for_the_end_of_the_turn() -> Non
         session.send(1, 7, 9, bytes(1000))
     assert shell.full == len(frames) == 3
     assert all(len(frame) < 67_000 for frame in frames)
+    for _ in range(1000):
+        session.send(1, 7, 9, b"small")
+    assert shell.full == len(frames) == 5, "small messages are counted as well as weighed"
+    del frames[:2]
     session.send(5, 7, 9, bytes(1 << 20))
     assert len(frames[3]) < 67_000, "a long message does not make the batch before it longer"
     assert len(frames[4]) > 1 << 20

@@ -16,6 +16,7 @@ PROMISED = {
     "max_monitors": 200_000,
     "max_sessions": 16_384,
     "batch_bytes": 64 << 10,
+    "batch_message": 128,
     "ack_bytes": 256 << 10,
     "ack_delay": 0.025,
     "window": 8 << 20,
