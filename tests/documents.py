@@ -222,20 +222,6 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def free_ports(count: int) -> int:
-    """The first of ``count`` ports in a row that nobody uses."""
-    for _ in range(100):
-        first = free_port()
-        try:
-            for port in range(first + 1, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("0.0.0.0", port))
-            return first
-        except (OSError, OverflowError):
-            continue
-    raise AssertionError(f"no {count} free ports in a row")
-
-
 class Scenario:
     """One document, executed in a folder of its own."""
 
@@ -246,10 +232,10 @@ class Scenario:
         self._not_run = not_run
         self._top = folder
         self._cells: list[str] = []
-        self._port = free_ports(os.cpu_count() or 1)
+        self._port = free_port(count=os.cpu_count() or 1)
         tools = folder / "tools"
         tools.mkdir()
-        (tools / "sitecustomize.py").write_text(_OWN_PORT.format(port=free_port()))
+        (tools / "sitecustomize.py").write_text(_OWN_PORT.format(port=free_port(socket.SOCK_DGRAM)))
         (tools / "notebook").write_text(_NOTEBOOK)
         python = tools / "python"
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')

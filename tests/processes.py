@@ -7,8 +7,10 @@ secret, so that tests do not meet each other. What it starts it ends, by process
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -48,11 +50,23 @@ Scheduler(**options, limits=Limits(**limits)).run(main)
 """
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """A port of this machine that nobody uses."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(kind: int = socket.SOCK_STREAM, count: int = 1) -> int:
+    """The first of ``count`` ports in a row that nobody uses on this machine.
+
+    Below those that a system gives to sockets which ask for none (32,768 on Linux): another program's client would
+    take one of them before the test does. By chance, since several test runs may look at the same time.
+    """
+    for _ in range(1000):
+        first = 10_000 + secrets.randbelow(22_000)
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(first, first + count):
+                    probe = probes.enter_context(socket.socket(socket.AF_INET, kind))
+                    probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
 
 
 def until(fact: Callable[[], Any], what: str = "", guard: float = 15.0) -> Any:

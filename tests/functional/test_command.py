@@ -28,6 +28,7 @@ from tests.functional.nodes import (
     run,
     until,
 )
+from tests.processes import free_port
 
 Start = Callable[..., NodeProcess]
 
@@ -208,21 +209,8 @@ def test_more_servers_than_cpus_start_when_forced(start: Start) -> None:
 # --- ports -------------------------------------------------------------------------------------------------------------
 
 
-def free_ports(count: int) -> int:
-    """Return the first of ``count`` ports in a row that are free now."""
-    for first in range(20_000 + os.getpid() % 10_000, 60_000, count):
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue
-            return first
-    raise AssertionError("no free ports")
-
-
 def test_servers_listen_on_consecutive_ports_from_the_one_given(start: Start) -> None:
-    port = free_ports(2)
+    port = free_port(count=2)
     node = start("-c", "2", "--force", "--tcp-port", str(port)).ready()
     ports = [{p for _, p in server["addresses"]} for server in node.status()["servers"]]
     assert ports == [{port}, {port + 1}]

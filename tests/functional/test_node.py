@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.functional.nodes import REAL, NodeProcess, ended_at_last, environment_of, until
+from tests.processes import free_port
 
 Start = Callable[..., NodeProcess]
 SECRET = {"DISCORO_SECRET": "long enough for everybody"}
@@ -25,7 +26,7 @@ SECRET = {"DISCORO_SECRET": "long enough for everybody"}
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start real nodes, on a discovery port of their own."""
-    port = free_udp_port()
+    port = free_port(socket.SOCK_DGRAM)
     with ExitStack() as stack:
 
         def start(*options: str, folder: Path = tmp_path, **more: object) -> NodeProcess:
@@ -37,12 +38,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return node
 
         yield start
-
-
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("", 0))
-        return int(free.getsockname()[1])
 
 
 PROGRAM = """
@@ -250,7 +245,7 @@ def test_a_joined_node_listens_nowhere_serves_and_ends_with_its_peer(
     start: Start, tmp_path: Path
 ) -> None:
     # Another port: the program must hear of the node by its dial alone.
-    elsewhere = SimpleNamespace(folder=tmp_path / "client", udp_port=free_udp_port())
+    elsewhere = SimpleNamespace(folder=tmp_path / "client", udp_port=free_port(socket.SOCK_DGRAM))
     body = (
         SERVE
         + """
