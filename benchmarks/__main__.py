@@ -18,6 +18,7 @@ TOPICS: tuple[str, ...] = (
     "messages",
     "bulk",
     "files",
+    "beside",
     "arrays",
     "local",
     "start",

@@ -52,6 +52,7 @@ class Question:
         others: The same of all others; discoro's own first.
         goals: Label -> ratio to the floor that this contestant must reach.
         most_more: Label -> how much more than the floor's its figure may be.
+        at_most: Label -> the figure itself that it may have, whatever the floor's is.
         beats: Label of a peer -> how many times better discoro must be.
         rounds: Most rounds; for what takes long.
     """
@@ -66,6 +67,7 @@ class Question:
     goals: Mapping[str, float] = field(default_factory=dict)
     beats: Mapping[str, float] = field(default_factory=dict)
     most_more: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
     lower_is_better: bool = False
     rounds: int = 1000
 

@@ -34,7 +34,7 @@ async def _nothing() -> None:
     pass
 
 
-class _File:
+class NewFile:
     """A file whose content is new each time: one that is there already would not be sent."""
 
     def __init__(self, size: int) -> None:
@@ -62,7 +62,7 @@ class SendFile(Ours):
 
     async def start(self) -> None:
         await super().start()
-        self._file = _File(self.size)
+        self._file = NewFile(self.size)
 
     async def measure(self, coro: Any) -> float:
         self._file.renew()
@@ -89,7 +89,7 @@ class Scp(Contestant):
         login = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", "localhost", "true"]
         if subprocess.run(login, capture_output=True, check=False).returncode:
             raise Missing("ssh localhost does not let us in")
-        self._file = _File(self.size)
+        self._file = NewFile(self.size)
 
     async def round(self) -> float:
         self._file.renew()

@@ -18,6 +18,9 @@ def reached(question: Question, result: Result) -> bool | None:
     more = question.most_more.get(result.label)
     if more is not None:
         return result.figure - result.figure / result.ratio <= more
+    most = question.at_most.get(result.label)
+    if most is not None:
+        return result.figure <= most
     goal = question.goals.get(result.label)
     if goal is None:
         return None
@@ -55,6 +58,9 @@ def _goal(question: Question, result: Result, ours: Result | None) -> str:
     if verdict is not None and more is not None:
         extra = result.figure - result.figure / result.ratio
         return f"{extra:.3g} more, at most {more:g}: {'reached' if verdict else 'MISSED'}"
+    most = question.at_most.get(result.label)
+    if verdict is not None and most is not None:
+        return f"itself at most {most:g}: {'reached' if verdict else 'MISSED'}"
     if verdict is not None:
         sign = "at most" if question.lower_is_better else "at least"
         return f"{sign} {question.goals[result.label]:g}: {'reached' if verdict else 'MISSED'}"

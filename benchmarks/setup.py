@@ -39,6 +39,7 @@ QUESTIONS = [
         quick_size=1,
         floor="benchmarks.setup:Bytes",
         others=["benchmarks.setup:Again"],
+        at_most={"discoro": 5},
         rounds=5,
     ),
 ]

@@ -1,9 +1,12 @@
 """One bulk connection: the pump between :class:`~.transfer.Transfers` and asyncio. Shell.
 
 Bytes are received straight into their target: while a DATA frame is under way its target's own memory is what the socket,
-that is TLS, is told to fill. Headers and small frames go through a scratch buffer of 4 KiB. What is sent goes out in writes of
-64 KiB, each followed by a turn of the loop: a loop of writes without a turn would hold up every coroutine of the process until
-the whole transfer is out, because a fast reader lets the kernel take everything and nothing ever asks us to pause.
+that is TLS, is told to fill. Headers and small frames go through a scratch buffer of 4 KiB.
+
+Nobody waits behind a transfer for longer than 64 KiB take. What is sent goes out in writes of that size, each followed by a turn of
+the loop: a loop of writes without a turn would hold up every coroutine of the process until the whole transfer is out, because a
+fast reader lets the kernel take everything and nothing ever asks us to pause. What is received is paused after as much until the
+next turn: TLS alone would hand over ten times that in one.
 """
 
 from __future__ import annotations
@@ -79,6 +82,8 @@ class BulkLink(asyncio.BufferedProtocol):
         self._left = 0
         self._target: Target | None = None
         self._waste = memoryview(bytearray(0))
+        # Bytes that came since the last turn of the loop began.
+        self._turn = 0
         self._wake = asyncio.Event()
         self._paused: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -167,6 +172,7 @@ class BulkLink(asyncio.BufferedProtocol):
         self.heard = self._loop.time()
         if self.lost:
             return
+        self._count(nbytes)
         try:
             if self._left:
                 self._data_came(nbytes)
@@ -181,6 +187,21 @@ class BulkLink(asyncio.BufferedProtocol):
             log.exception("bulk connection dropped because of our own mistake")
             self._error = exc
             self.close(exc)
+
+    def _count(self, nbytes: int) -> None:
+        """Take no more in this turn once ``bulk_receive`` bytes came: the loop would read on as long as there are some."""
+        assert self._transport is not None
+        before, self._turn = self._turn, self._turn + nbytes
+        if not before:
+            self._loop.call_soon(self._next_turn)
+        if before < self._limits.bulk_receive <= self._turn:
+            self._transport.pause_reading()
+
+    def _next_turn(self) -> None:
+        came, self._turn = self._turn, 0
+        if came >= self._limits.bulk_receive and not self.lost:
+            assert self._transport is not None
+            self._transport.resume_reading()
 
     # --- receiving -------------------------------------------------------------------------------------------------
 

@@ -162,7 +162,7 @@ class Limits:
     bulk_write: int = 64 * KIB
     """One write on a bulk connection, followed by a turn of the loop."""
     bulk_receive: int = 64 * KIB
-    """Longest view offered to one receive of a bulk connection."""
+    """Longest view offered to one receive of a bulk connection; once so many bytes came the rest waits for the next turn."""
     bulk_buffer: int = 256 * KIB
     """High-water mark of a bulk connection's write buffer."""
     bulk_ack: int = 1 * MIB

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from discoro.transport.bulk import Bulk
+from discoro.transport.bulkends import MemoryTarget
 from discoro.transport.bulkframes import FrameType, encode
 from discoro.transport.bulklink import chunks
 from discoro.transport.errors import PeerUnreachable, SessionClosed, SessionLost, TransferFailed
@@ -243,6 +244,32 @@ def test_transfers_go_on_where_they_stopped_after_cuts_at_random_offsets(
         assert world.dials > world.proxy.cuts // 2
 
     in_world(main, budget=lambda: cuts.pop() if cuts else None)
+
+
+def test_a_turn_of_the_loop_takes_so_many_bytes_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TLS alone would hand over all that has arrived, in one turn; small messages would stand behind it."""
+    most, size = 16 << 10, 8 << 20
+    in_turn = [0]
+    took = MemoryTarget.came
+
+    def came(self: MemoryTarget, count: int) -> None:
+        if not in_turn[-1]:
+            asyncio.get_running_loop().call_soon(in_turn.append, 0)
+        in_turn[-1] += count
+        took(self, count)
+
+    monkeypatch.setattr(MemoryTarget, "came", came)
+
+    async def main(world: World) -> None:
+        transfer = world.here.send([bytes(size)])
+        await world.there.expect(transfer.number, size, bytearray(size))
+        assert sum(in_turn) == size
+        # What came just before a turn began is counted with it.
+        assert max(in_turn) <= 2 * most
+
+    in_world(main, Limits(bulk_write=1 << 20, bulk_receive=most))
 
 
 def test_two_transfers_share_the_connection_fairly() -> None:
