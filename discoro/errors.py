@@ -8,7 +8,7 @@ The tree::
       PeerError                  about another process, or the way to it (attribute ``location``)
         PeerUnreachable          nobody answers there; nothing was sent
         PeerLost                 the session is over; attribute ``reason``
-          ServerKilled           the process at the other end ended; attributes ``signal``, ``exit_code``
+          ServerKilled           the process at the other end ended; attributes ``signal``, ``exit_code``, ``why``
         AuthenticationFailed     another secret, or somebody in between
         ProtocolVersionMismatch  another version of discoro; also a VersionMismatch
         WrongCluster             it belongs to another cluster
@@ -131,6 +131,7 @@ class ServerKilled(PeerLost):
     Attributes:
         signal: Number of the signal that ended it, or None.
         exit_code: Its exit code, or None.
+        why: What its node knows beyond that, in words, such as that it took more memory than it may; or None.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class ServerKilled(PeerLost):
         signal: int | None = None,
         exit_code: int | None = None,
         location: Location | None = None,
+        why: str | None = None,
     ) -> None:
         if signal is not None:
             try:
@@ -146,9 +148,10 @@ class ServerKilled(PeerLost):
                 how = f"its process was ended by signal {signal}"
         else:
             how = f"its process ended with exit code {exit_code}"
-        super().__init__(how, location)
+        super().__init__(f"{how}: {why}" if why else how, location)
         self.signal = signal
         self.exit_code = exit_code
+        self.why = why
 
 
 class AuthenticationFailed(PeerError):
@@ -243,11 +246,12 @@ def from_transport(error: BaseException, location: Location | None = None) -> Di
 
 def _lost(error: _transport.SessionLost, location: Location | None) -> PeerLost:
     how = error.ended or ""
-    kind, _, number = how.rpartition(" ")
+    end, _, why = how.partition(": ")
+    kind, _, number = end.rpartition(" ")
     if number.isdigit() and kind == "ended by signal":
-        return ServerKilled(signal=int(number), location=location)
+        return ServerKilled(signal=int(number), location=location, why=why or None)
     if number.isdigit() and kind == "ended with exit code":
-        return ServerKilled(exit_code=int(number), location=location)
+        return ServerKilled(exit_code=int(number), location=location, why=why or None)
     return PeerLost(f"{error.reason}{f' ({how})' if how else ''}", location)
 
 

@@ -28,7 +28,7 @@ PURE = {
         ),
         "discoro": (
             "messages hosting errors shipping.bundle shipping.errors shipping.privatenames "
-            "node.deaths node.settings"
+            "node.deaths node.guard node.settings quantities"
         ),
     }.items()
 }

@@ -116,6 +116,8 @@ def node_settings(
         tcp_port=options.tcp_port,
         dest_path=os.path.abspath(options.dest_path) if options.dest_path else "",
         max_file_size=GIB if options.max_file_size is None else options.max_file_size,
+        max_rss=options.max_rss,
+        max_stall=options.max_stall,
         certfile=os.path.abspath(options.certfile) if options.certfile else None,
         keyfile=os.path.abspath(options.keyfile) if options.keyfile else None,
         cluster=options.cluster,
@@ -131,6 +133,7 @@ def node_settings(
 def _check(parser: Parser, options: argparse.Namespace) -> None:
     """Refuse what cannot work, before anything is made."""
     from discoro import logs
+    from discoro.node.guard import checked
     from discoro.transport.addresses import parse_address
     from discoro.transport.credentials import checked_cluster
     from discoro.transport.tls import Certificate
@@ -138,6 +141,7 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
     try:
         logs.levels(os.environ.get(logs.VARIABLE, ""))
         checked_cluster(options.cluster)
+        checked(options.max_rss, options.max_stall)
         for peer in options.peer:
             parse_address(peer, 1)
         if options.join is not None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
+from discoro.quantities import parse_seconds, parse_size
 from discoro.version import __version__
 
 USAGE = 2
@@ -119,6 +120,18 @@ def node_parser() -> Parser:
         metavar="N",
         help="longest file taken, in bytes, or 100K, 20M, 4G (default 1G)",
     )
+    add(
+        "--max_rss",
+        type=_size,
+        metavar="SIZE",
+        help="end and restart a server that takes more memory than this: 512M, 2G (default: none is ended)",
+    )
+    add(
+        "--max_stall",
+        type=_seconds,
+        metavar="SECONDS",
+        help="end and restart a server that a coroutine blocks for longer: 30, 5min (default: none is ended)",
+    )
     secret = parser.add_mutually_exclusive_group()
     secret.add_argument(
         "-s",
@@ -171,13 +184,17 @@ def _port(text: str) -> int:
 
 
 def _size(text: str) -> int:
-    """Read a number of bytes, with a K, M, G or T after it perhaps."""
-    factors = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    upper = text.upper().removesuffix("B").removesuffix("I")
-    number, factor = (upper[:-1], factors[upper[-1]]) if upper[-1:] in factors else (upper, 1)
-    if number.isdecimal():
-        return int(number) * factor
-    raise argparse.ArgumentTypeError(f"{text!r} is no size; 500000, 100K, 20M, 4G are")
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def status_parser() -> Parser:

@@ -12,6 +12,8 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from discoro.logs import run_number
+from discoro.node.guard import Bounds
+from discoro.quantities import size_text
 from discoro.transport.addresses import format_address
 
 Node = dict[str, Any]
@@ -170,6 +172,9 @@ def _notes(server: Server) -> list[str]:
         notes.append(printable(f"at {busy['file']}:{busy['line']} in {busy['function']}"))
     if server["silent"] and not server["stopped"]:
         notes.append("none of its threads runs: C code that keeps Python's lock, perhaps")
+    bounds = Bounds(server["max_rss"], server["max_stall"])
+    if bounds and server["pid"]:
+        notes.append(f"has {size_text(server['rss'])} of memory; is ended if it {bounds}")
     if server["restarts"]:
         times = "once" if server["restarts"] == 1 else f"{server['restarts']} times"
         notes.append(f"restarted {times}; the process before {server['last_end']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from discoro.node.guard import Bounds
 from discoro.node.settings import UDP_PORT, NodeSettings
 from discoro.transport.credentials import DEFAULT_CLUSTER
 from discoro.version import __version__
@@ -43,6 +44,9 @@ def banner(
             f"    listens on {', '.join(hosts)}{only}, TCP {_ports(ports)}, UDP {settings.udp_port}; TLS 1.3"
         )
         lines += _how_to_connect(settings) + _what_the_program_says(settings)
+    bounds = Bounds(settings.max_rss, settings.max_stall)
+    if bounds:
+        lines.append(f"    ends, and starts again, a server that {bounds}")
     if terminal:
         lines.append("    type quit to end it when its work is done; Ctrl-C gives the work 5 s")
     return "\n".join(lines) + "\n"

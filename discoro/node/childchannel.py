@@ -6,21 +6,28 @@ Orders to the server::
     {"order": "drain"}             take no new work, end when the running is done
     {"order": "terminate"}         end what still runs, then end
     {"order": "snapshot", "most": 20}    tell what runs, and at most so many coroutines (:mod:`discoro.node.snapshot`)
+    {"order": "beat"}              let the loop answer
+    {"order": "who"}               tell where the loop's thread stands, and for whom: the server is about to be ended
 
 Reports to the parent::
 
     {"report": "ready", "id": hex}                      it serves
     {"report": "counts", "computations": 1, ...}        whenever they have changed, at most once a second
     {"report": "blocked", "seconds": .., "file": .., "line": .., "function": ..}, {"report": "answering"}
+    {"report": "beat"}, {"report": "who", "seconds": .., "file": .., ..}                as ordered
+    {"report": "ending"}                                the loop ends
     {"report": "gone", "why": text}                     the peer given with --join is gone for good
     {"report": "snapshot", "computations": [..], ..}    as ordered; with "busy": {"seconds": .., "file": .., ..} when the loop
                                                         has not answered, and another thread had to look
+
+Lines that are not JSON are the stack of the main thread (:mod:`discoro.node.guarding`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import fcntl
 import json
 import logging
@@ -93,6 +100,7 @@ class Channel:
         terminate: The same.
         snapshot: Gives what runs, and at most so many coroutines; None: nothing is told. Also called from another thread.
         busy: Says where the loop's thread stands, which has not answered for at least so many seconds.
+        whose: Says whose turn it is, also from another thread.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -105,6 +113,7 @@ class Channel:
         self.terminate = asyncio.Event()
         self.snapshot: Callable[[int], dict[str, Any]] | None = None
         self.busy: Callable[[float], Blocked | None] | None = None
+        self.whose: Callable[[], str] = str
 
     def settings(self) -> ServerSettings:
         """Wait for the first line; called once, before there is a loop."""
@@ -126,6 +135,12 @@ class Channel:
             try:
                 if order == "snapshot":
                     self._tell_what_runs(loop, int(facts["most"]))
+                    continue
+                if order == "beat":
+                    loop.call_soon_threadsafe(self.report, "beat")
+                    continue
+                if order == "who":
+                    self._tell_who()
                     continue
             except RuntimeError:
                 return
@@ -157,6 +172,23 @@ class Channel:
             blocked = self.busy(LOOP_ANSWERS) if self.busy is not None else None
             facts["busy"] = None if blocked is None else blocked.facts
         self.report("snapshot", **facts)
+
+    def _tell_who(self) -> None:
+        blocked = self.busy(0.0) if self.busy is not None else None
+        if blocked is not None:
+            self.report("who", **blocked.facts)
+
+    def say_whose(self) -> str:
+        """Say whose turn it is; empty where that cannot be found out."""
+        try:
+            return self.whose()
+        except Exception:  # a table has changed while another thread went through it
+            return ""
+
+    def dump_stack_on(self, number: int) -> None:
+        """Write the main thread's stack onto the channel whenever this signal comes, even while C code keeps Python's lock."""
+        if self._connection is not None:
+            faulthandler.register(number, file=self._connection.fileno(), all_threads=False)
 
     def _taken(self, most: int) -> dict[str, Any]:
         try:

@@ -22,27 +22,40 @@ class Death:
         signal: Number of the signal that ended it, or None.
         exit_code: Its exit code, or None.
         out_of_memory: The kernel killed it for memory.
+        by_node: Why the node itself ended it, in words; empty: it did not.
     """
 
     signal: int | None = None
     exit_code: int | None = None
     out_of_memory: bool = False
+    by_node: str = ""
 
     @classmethod
-    def of(cls, status: int, *, out_of_memory: bool = False) -> Death:
+    def of(cls, status: int, *, out_of_memory: bool = False, by_node: str = "") -> Death:
         """Make one from an exit code as :mod:`subprocess` gives it: negative is a signal."""
+        if -status == signal.SIGKILL:
+            return cls(-status, None, out_of_memory and not by_node, by_node)
         if status < 0:
-            return cls(signal=-status, out_of_memory=out_of_memory and -status == signal.SIGKILL)
+            return cls(signal=-status)
         return cls(exit_code=status)
 
     @property
     def wire(self) -> str:
         """The words that clients are told, and read signal and exit code from (``discoro.errors``)."""
         if self.signal is not None:
-            return f"ended by signal {self.signal}"
+            return f"ended by signal {self.signal}{f': {self.why}' if self.why else ''}"
         return f"ended with exit code {self.exit_code or 0}"
 
+    @property
+    def why(self) -> str:
+        """What there is to say beyond the signal; empty: nothing."""
+        if self.by_node:
+            return f"the node ended it because {self.by_node}"
+        return "the kernel ended it, out of memory" if self.out_of_memory else ""
+
     def __str__(self) -> str:
+        if self.by_node:
+            return f"ended by the node because {self.by_node}"
         if self.out_of_memory:
             return "killed by the kernel: out of memory"
         if self.signal is not None:

@@ -56,6 +56,8 @@ class Node:
         secret: The shared secret; None is this user's own, and the node then listens on loopback only.
         name: Name of the node; its servers are ``name-1`` ...
         timeout: Seconds that it has to get ready.
+        max_rss: Bytes, or as in ``"2G"``: a server that takes more is ended, and started anew.
+        max_stall: Seconds, or as in ``"5min"``: the same for one that is blocked for longer.
 
     The other options are those of the command.
 
@@ -85,6 +87,8 @@ class Node:
         max_file_size: int | None = None,
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
+        max_rss: int | str | None = None,
+        max_stall: float | str | None = None,
         peer: str | Sequence[str] = (),
         join: str | None = None,
         debug: bool = False,
@@ -110,6 +114,8 @@ class Node:
             "--max_file_size": max_file_size,
             "--certfile": certfile,
             "--keyfile": keyfile,
+            "--max_rss": max_rss,
+            "--max_stall": max_stall,
             "--peer": [peer] if isinstance(peer, str) else list(peer),
             "--join": join,
             "--debug": debug,

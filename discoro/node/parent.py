@@ -165,6 +165,8 @@ class Parent:
             cluster=s.cluster,
             peers=s.peers,
             join=s.join,
+            max_rss=s.max_rss,
+            max_stall=s.max_stall,
             debug=s.debug,
             log=s.log,
             siblings=ports,

@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Protocol
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
 
 class Program(Protocol):
     """What a server process runs.
@@ -82,6 +84,29 @@ class Child:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):  # macOS says EPERM when only a zombie is left
             pass
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def resident(self) -> int:
+        """Return its resident memory in bytes; 0 where nobody tells."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb") as file:
+                return int(file.read().split()[1]) * _PAGE
+        except (OSError, IndexError):
+            pass
+        if sys.platform == "linux":
+            return 0
+        import psutil
+
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
 
     def stopped(self) -> bool:
         """Return True while it is stopped (SIGSTOP), not just busy."""

@@ -16,6 +16,7 @@ from typing import Any
 from discoro import logs
 from discoro.node import console
 from discoro.node.childchannel import Channel, close_in_forked_children, tie_to_parent
+from discoro.node.guarding import DUMP_SIGNAL
 from discoro.node.settings import ServerSettings
 from discoro.node.watchdog import Watchdog
 
@@ -111,10 +112,13 @@ async def _main(
 ) -> None:
     loop = asyncio.get_running_loop()
     channel.listen(loop)
-    watchdog = Watchdog(loop, channel.blocked)
+    watchdog = Watchdog(loop, channel.blocked, whose=channel.say_whose)
     watchdog.start()
     channel.busy = watchdog.busy
+    if settings.max_rss is not None or settings.max_stall is not None:
+        channel.dump_stack_on(DUMP_SIGNAL)
     try:
         await serve(settings, listeners, channel)
     finally:
+        channel.report("ending")
         watchdog.stop()

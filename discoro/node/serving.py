@@ -18,7 +18,7 @@ from discoro.errors import AuthenticationFailed, DiscoroError, VersionMismatch
 from discoro.messages import Neighbours
 from discoro.node.childchannel import Channel
 from discoro.node.settings import ServerSettings
-from discoro.node.snapshot import snapshot
+from discoro.node.snapshot import snapshot, whose_turn
 from discoro.transport.addresses import Location, parse_address
 from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
@@ -77,11 +77,12 @@ async def serve_computations(
         if len(settings.siblings) > 1:
             _introduce(scheduler, settings)
         channel.snapshot = partial(snapshot, scheduler)
+        channel.whose = partial(whose_turn, scheduler)
         channel.report("ready", id=scheduler.location.id.hex() if scheduler.location.id else "")
         try:
             await _until_drained(scheduler, hosting, channel)
         finally:
-            channel.snapshot = None
+            channel.snapshot, channel.whose = None, str
             for task in tasks:
                 task.cancel()
 

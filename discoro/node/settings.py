@@ -25,6 +25,8 @@ class NodeSettings:
         local: It was given by nobody: loopback only.
         addresses: Exactly these are bound; empty: all, or loopback.
         tcp_port: Port of the first server; 0: any.
+        max_rss: Resident memory in bytes beyond which a server is ended; None: none.
+        max_stall: Seconds of a blocked loop after which a server is ended; None: none.
         lifeline: Descriptor whose end of file ends the node; it is told there when all servers are ready.
     """
 
@@ -45,6 +47,8 @@ class NodeSettings:
     cluster: str = "default"
     peers: tuple[str, ...] = ()
     join: str | None = None
+    max_rss: int | None = None
+    max_stall: float | None = None
     debug: bool = False
     log: str = ""
     lifeline: int | None = None
@@ -84,6 +88,8 @@ class ServerSettings:
     cluster: str = "default"
     peers: tuple[str, ...] = ()
     join: str | None = None
+    max_rss: int | None = None
+    max_stall: float | None = None
     debug: bool = False
     log: str = ""
     siblings: tuple[int, ...] = ()

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from discoro.codeplace import names_for
+from discoro.logs import run_number
 from discoro.node.watchdog import is_users
 from discoro.scheduler.waits import (
     RUNNING,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 EXAMINED = 10_000
 """Coroutines that are looked at to find those to show: the loop of a server with more must not stand still for this."""
 ATTEMPTS = 5
+MOST_NAMED = 3
+"""Computations that are named in one line."""
 
 
 def snapshot(scheduler: Scheduler, most: int) -> dict[str, Any]:
@@ -63,6 +66,27 @@ def _snapshot(scheduler: Scheduler, most: int) -> dict[str, Any]:
         "more_coroutines": max(len(found), counts["coroutines"]) - len(shown),
         "peers": [_peer(peer) for peer in network.live_peers()],
     }
+
+
+def whose_turn(scheduler: Scheduler) -> str:
+    """Say whose coroutine runs, or, where none does, which computations have runs here; also from another thread."""
+    network, running = scheduler.network, scheduler.running
+    hosted = network.server.computations() if network.server is not None else []
+    if running is not None:
+        owner = _owner(running, {one.computation.hex(): one for one in hosted})
+        name = f"{running.name} {run_number(running._number) or ''}".rstrip()
+        return f"coroutine {name}{_of(network, owner)}" if _is_users(running) else ""
+    busy = [one for one in hosted if one.runs]
+    parts = [
+        f"with {len(one.runs)} run{'s'[: len(one.runs) > 1]}{_of(network, one)}" for one in busy
+    ]
+    return ", ".join(parts[:MOST_NAMED]) + (", and others" if len(parts) > MOST_NAMED else "")
+
+
+def _of(network: Network, owner: Hosted | None) -> str:
+    if owner is None:
+        return ""
+    return f" of computation {owner.name} of client {_client(network, owner.owner)}"
 
 
 def _is_users(coro: Any) -> bool:
@@ -105,10 +129,15 @@ def _peer(peer: Peer) -> dict[str, Any]:
     }
 
 
-def _coroutine(network: Network, coro: Any, owners: dict[str, Hosted]) -> dict[str, Any]:
+def _owner(coro: Any, owners: dict[str, Hosted]) -> Hosted | None:
     owner = next((o for o in owners.values() if coro._number in o.runs), None)
     if owner is None:  # started by a coroutine of a computation, perhaps
         owner = owners.get(getattr(names_for(coro), "key", ""))
+    return owner
+
+
+def _coroutine(network: Network, coro: Any, owners: dict[str, Hosted]) -> dict[str, Any]:
+    owner = _owner(coro, owners)
     file, line, function, callee = place(coro)
     return {
         "name": coro.name,

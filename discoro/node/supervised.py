@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from discoro.node.console import CarriedLines
 from discoro.node.deaths import Death, Restarts, oom_kills
+from discoro.node.guard import Bounds
+from discoro.node.guarding import Guarding
 from discoro.node.serverchild import Child, Program, execute_server, fork_server
 from discoro.node.settings import ServerSettings
 from discoro.node.standin import Standin
@@ -90,6 +92,9 @@ class Supervised:
         self._lines: dict[int, CarriedLines] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._oom_kills = _oom_kills()
+        self._bounds = Bounds(settings.max_rss, settings.max_stall)
+        self._guarding: Guarding | None = None
+        self._by_node = ""  # why we have ended its process
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -150,6 +155,10 @@ class Supervised:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
+            if not line.startswith(b"{"):
+                if self._guarding is not None:
+                    self._guarding.dumped(line.decode(errors="replace"))
+                continue
             facts = json.loads(line)
             self._take(facts.pop("report"), facts)
 
@@ -161,7 +170,15 @@ class Supervised:
             self.id = facts.get("id", "")
             if self.state is State.STARTING:
                 self.state = State.RUNNING
+            if self._bounds and self.child is not None:
+                self._guarding = Guarding(self._bounds, self.child, self._loop, self._on_ending)
             self._changed(self)
+        elif kind == "beat" and self._guarding is not None:
+            self._guarding.answered()
+        elif kind == "who" and self._guarding is not None:
+            self._guarding.who(facts)
+        elif kind == "ending":
+            self._stop_guarding()
         elif kind == "counts":
             self.counts = facts
         elif kind == "blocked":
@@ -183,6 +200,14 @@ class Supervised:
             self.gone = str(facts.get("why", ""))
             self.failed = bool(facts.get("failed"))
             self._changed(self)
+
+    def _on_ending(self, why: str) -> None:
+        self._by_node = why
+
+    def _stop_guarding(self) -> None:
+        if self._guarding is not None:
+            self._guarding.close()
+            self._guarding = None
 
     def _take_snapshot(self, facts: dict[str, Any]) -> None:
         assert self._loop is not None
@@ -244,7 +269,8 @@ class Supervised:
                 self._say(f"process {child.pid} is stopped (kill -CONT {child.pid} lets it go on)")
             self._said_stopped = stopped
             return
-        self._bury(child, Death.of(status, out_of_memory=_oom_kills() > self._oom_kills))
+        of_memory = _oom_kills() > self._oom_kills
+        self._bury(child, Death.of(status, out_of_memory=of_memory, by_node=self._by_node))
 
     def _bury(self, child: Child, death: Death) -> None:
         assert self._loop is not None
@@ -260,7 +286,8 @@ class Supervised:
         self._loop.remove_reader(child.channel)
         child.close()
         self.child, self.death, self.counts, self.id = None, death, {}, ""
-        self._blocked, self._said_stopped = None, False
+        self._blocked, self._said_stopped, self._by_node = None, False, ""
+        self._stop_guarding()
         self._snapshot = {}
         self._answered()
         if self.state is State.DRAINING:
@@ -327,6 +354,9 @@ class Supervised:
             "pid": self.child.pid if self.child else None,
             "state": self.state.value,
             "addresses": self.addresses,
+            "rss": self.child.resident() if self.child else None,
+            "max_rss": self.settings.max_rss,
+            "max_stall": self.settings.max_stall,
             "restarts": self.restarts.count,
             "last_end": str(self.death) if self.death else None,
             "blocked": None,

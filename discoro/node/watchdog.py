@@ -38,20 +38,28 @@ class Blocked:
         file: Source file of the line that blocks it.
         line: Its number.
         function: Name of the function it stands in.
+        whose: Coroutine, computation and client whose turn it is, in words; empty where that is not known.
     """
 
     seconds: float
     file: str
     line: int
     function: str
+    whose: str = ""
 
     @property
     def facts(self) -> dict[str, Any]:
         """The same as a dictionary."""
         return asdict(self)
 
+    @property
+    def where(self) -> str:
+        """Place and owner, in words."""
+        whose = f" ({self.whose})" if self.whose else ""
+        return f"at {self.file}:{self.line} in {self.function}{whose}"
+
     def __str__(self) -> str:
-        return f"blocked for {self.seconds:.0f} s at {self.file}:{self.line} in {self.function}"
+        return f"blocked for {self.seconds:.0f} s {self.where}"
 
 
 @cache
@@ -99,6 +107,7 @@ class Watchdog:
         *,
         limit: float = 1.0,
         every: float = 0.5,
+        whose: Callable[[], str] = str,
     ) -> None:
         """Prepare.
 
@@ -108,11 +117,13 @@ class Watchdog:
                 when the loop answers again.
             limit: Seconds without an answer that count as blocked.
             every: Seconds between two looks.
+            whose: Says whose turn it is, in the watching thread; see :class:`Blocked`.
         """
         self._loop = loop
         self._report = report
         self._limit = limit
         self._every = every
+        self._whose = whose
         self._asked: float | None = None  # when the loop was asked; None: it has answered
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="discoro watchdog", daemon=True)
@@ -170,4 +181,5 @@ class Watchdog:
             return None
         frame = user_frame(innermost)
         code = frame.f_code
-        return Blocked(seconds, plain_file(code.co_filename), frame.f_lineno, code.co_qualname)
+        file, function = plain_file(code.co_filename), code.co_qualname
+        return Blocked(seconds, file, frame.f_lineno, function, self._whose())

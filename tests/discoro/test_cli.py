@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
 from discoro.cli.main import main, node_settings
-from discoro.cli.parsers import _size, node_parser
+from discoro.cli.parsers import node_parser
 from discoro.node.settings import NodeSettings
 from discoro.statefolder import StateFolder
 
 EVERYTHING = """
     -c 1 -i 10.0.0.1 --ip_addr 10.0.0.2 --ext_ip_addr 192.0.2.7 -u 5000 --tcp_port 9700 -n bob --dest_path d
-    --max_file_size 20M -s s3cret-enough -d --cluster blue --peer alice --peer [::1]:9700 --force
+    --max_file_size 20M -s s3cret-enough -d --cluster blue --max_rss 2G --max-stall 5min --peer alice --peer [::1]:9700 --force
 """
 
 
@@ -45,6 +44,7 @@ def test_every_option_of_the_contract_is_taken(tmp_path: Path) -> None:
     assert (found.udp_port, found.tcp_port, found.max_file_size) == (5000, 9700, 20 << 20)
     assert found.dest_path.startswith("/") and found.secret == "s3cret-enough" and not found.local
     assert found.debug and found.cluster == "blue" and found.peers == ("alice", "[::1]:9700")
+    assert (found.max_rss, found.max_stall) == (2 << 30, 300.0)
     assert settings(tmp_path, "--urp_port", "5001").udp_port == 5001
     assert settings(tmp_path, "--join", "alice:9700").join == "alice:9700"
 
@@ -57,27 +57,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert found.local and found.secret_shown
     assert socket.gethostname().startswith(found.name) and found.servers >= 1
     assert found.max_file_size == 1 << 30
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("0", 0),
-        ("500", 500),
-        ("100K", 102_400),
-        ("20m", 20 << 20),
-        ("4GiB", 4 << 30),
-        ("1TB", 1 << 40),
-    ],
-)
-def test_sizes_have_units(text: str, size: int) -> None:
-    assert _size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "K", "-1", "1.5G", "10X"])
-def test_strange_sizes_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        _size(text)
+    assert found.max_rss is None and found.max_stall is None
 
 
 @pytest.mark.parametrize(
@@ -87,6 +67,10 @@ def test_strange_sizes_are_refused(text: str) -> None:
         ("--tcp_port x", "no port"),
         ("--udp_port 70000", "no port"),
         ("-s a --secret-file b", "not allowed with"),
+        ("--max_rss 2X", "20M, 1.5G are"),
+        ("--max-rss 20M", "at least 128 MiB"),
+        ("--max-stall soon", "30s, 1.5min"),
+        ("--max-stall 0", "at least 1 s, or leave it out"),
         ("--keyfile k", "needs --certfile"),
         ("--name .hidden", "--name"),
         ("--cluster \x01", "cluster"),

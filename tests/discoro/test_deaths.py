@@ -27,6 +27,27 @@ def test_only_a_kill_is_put_down_to_memory() -> None:
     assert not Death.of(1, out_of_memory=True).out_of_memory
 
 
+def test_what_the_node_ended_itself_says_why_and_blames_nobody_else() -> None:
+    death = Death.of(-9, out_of_memory=True, by_node="it took 3 GiB")
+    assert str(death) == "ended by the node because it took 3 GiB" and not death.out_of_memory
+    assert str(Death.of(-11, by_node="it took 3 GiB")) == "ended by SIGSEGV (signal 11)"
+    assert str(Death.of(0, by_node="it took 3 GiB")) == "ended by itself (exit code 0)"
+
+
+def test_clients_are_told_why_where_the_signal_says_little() -> None:
+    for death, why in [
+        (
+            Death.of(-9, by_node="it took 3 GiB: 1 too many"),
+            "the node ended it because it took 3 GiB: 1 too many",
+        ),
+        (Death.of(-9, out_of_memory=True), "the kernel ended it, out of memory"),
+        (Death.of(-9), None),
+    ]:
+        error = from_transport(SessionLost("the process has ended", death.wire))
+        assert isinstance(error, ServerKilled) and error.signal == 9
+        assert error.why == why and (why or "SIGKILL (9)") in str(error)
+
+
 def test_signals_have_names() -> None:
     assert signal_name(15) == "SIGTERM"
     assert signal_name(9999) == "SIG9999"

@@ -13,6 +13,8 @@ def test_settings_of_a_server_survive_their_way_to_it() -> None:
         peers=("alice", "eve:9700"),
         siblings=(9700, 9701),
         last_end="ended by SIGSEGV (signal 11)",
+        max_rss=2 << 30,
+        max_stall=2.5,
         debug=True,
     )
     text = settings.to_json()

@@ -41,6 +41,9 @@ SERVER: dict[str, Any] = {
     "pid": 811,
     "state": "running",
     "addresses": [["0.0.0.0", 9700], ["::", 9700]],
+    "rss": 63 << 20,
+    "max_rss": None,
+    "max_stall": None,
     "restarts": 0,
     "last_end": None,
     "blocked": None,
@@ -108,6 +111,16 @@ def test_a_node_says_what_it_is_and_each_server_what_it_does() -> None:
     assert "stopped (SIGSTOP)" in "".join(lines) and "      kill -CONT 811 lets it go on" in lines
     assert "      it does not say what runs in it" in lines
     assert status_text([], NOW) == ""
+
+
+def test_what_a_server_may_take_stands_beside_what_it_takes() -> None:
+    lines = shown({**SERVER, "max_rss": 2 << 30, "max_stall": 30.0}, {**DEAD, "max_rss": 2 << 30})
+    assert (
+        "      has 63 MiB of memory; is ended if it takes more than 2 GiB (--max-rss) "
+        "or blocks for longer than 30 s (--max-stall)"
+    ) in lines
+    assert "--max" not in "".join(shown())
+    assert sum("--max" in line for line in lines) == 1
 
 
 def test_a_server_that_not_even_a_thread_answers_for_is_busy() -> None:

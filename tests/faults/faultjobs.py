@@ -117,3 +117,47 @@ async def census(coro: Any = None) -> dict[str, int]:
 
 async def remember_values(size: int) -> bytes:
     return os.urandom(8) * (size // 8)
+
+
+async def grow(step: int) -> None:
+    """Take more and more memory, politely."""
+    taken = []
+    while True:
+        taken.append(bytearray(step))
+        await asyncio.sleep(0)
+
+
+async def take(size: int) -> int:
+    """Take it all at once, in C code that keeps Python's lock."""
+    return len(bytearray(size))
+
+
+async def seize(count: int) -> int:
+    """Keep Python's lock in C code: no thread of the process runs."""
+    return sum(range(count))
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+class Hangs:
+    """Its unpickling does not end."""
+
+    def __reduce__(self) -> Any:
+        return spin, ()
+
+
+class Swells:
+    """A few bytes that become very many."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return bytearray, (self.size,)
+
+
+async def receive_one(coro: Any = None) -> Any:
+    return Hangs, Swells, await coro.receive()
