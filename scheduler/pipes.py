@@ -11,16 +11,22 @@ from .files import CHUNK, AsyncFile
 
 
 class AsyncPipe:
-    """The ends of a chain of programs, as ``subprocess.Popen`` objects.
+    """The ends of a chain of programs, as ``subprocess.Popen`` objects, read and written without stopping the other coroutines.
 
-    ``first`` has the stdin that is written, ``last`` (default: the same) the stdout and stderr that are
+    ``first`` has the stdin that is written, ``last`` the stdout and stderr that are
     read, as far as they were opened as pipes; the programs between are joined by the caller::
 
         grep = subprocess.Popen(["grep", "x"], stdin=PIPE, stdout=PIPE)
         wc = subprocess.Popen(["wc", "-l"], stdin=grep.stdout, stdout=PIPE)
         pipe = AsyncPipe(grep, wc)
 
-    Closing the caller's copy of the ends between is done here, so that the chain sees its end.
+    Closing the caller's copy of the ends between is done here, so that the chain sees its end. ``async with`` closes our ends. Reading
+    or writing what is no pipe raises ValueError, which says what to pass to Popen.
+
+    Args:
+        first: The first program.
+        last: The last one; None: the same.
+        stdin: What is written to, instead of the stdin of ``first``.
     """
 
     __module__ = "discoro"
@@ -38,9 +44,14 @@ class AsyncPipe:
     async def communicate(
         self, input: Any = None, timeout: float | None = None
     ) -> tuple[bytes, bytes]:  # subprocess calls it so
-        """Await: write ``input`` (bytes, or an :class:`AsyncFile` to copy), close stdin, and give (stdout, stderr).
+        """Await: write ``input``, close stdin, read to the end, wait for the end of the last program; gives (stdout, stderr).
 
-        Raises TimeoutError after ``timeout`` seconds; the programs run on then.
+        Args:
+            input: Bytes, or an :class:`AsyncFile` to copy; None: nothing.
+            timeout: Seconds to wait for the end of its output; None: without end.
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; the programs run on, what was read is lost, as when cancelled.
         """
         async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
             group.create_task(self._feed(input))
@@ -63,23 +74,23 @@ class AsyncPipe:
         self.close_stdin()
 
     async def write(self, data: Any, full: bool = True, timeout: float | None = None) -> int:
-        """Await: write to stdin; how many bytes were written."""
+        """Await: write to stdin; gives how many bytes were written. Arguments and errors are those of :meth:`AsyncFile.write`."""
         return await _open(self.stdin, "stdin").write(data, full, timeout)
 
     async def read(self, size: int = 0, timeout: float | None = None) -> bytes:
-        """Await: up to ``size`` bytes of stdout; 0: all to its end."""
+        """Await: up to ``size`` bytes of stdout, b"" at its end; 0: all to its end. Otherwise as :meth:`AsyncFile.read`."""
         return await _open(self.stdout, "stdout").read(size, timeout=timeout)
 
     async def readline(self, timeout: float | None = None) -> bytes:
-        """Await: a line of stdout, b"" at its end."""
+        """Await: a line of stdout, b"" at its end. Otherwise as :meth:`AsyncFile.readline`."""
         return await _open(self.stdout, "stdout").readline(timeout=timeout)
 
     async def read_stderr(self, size: int = 0, timeout: float | None = None) -> bytes:
-        """Await: up to ``size`` bytes of stderr; 0: all to its end."""
+        """Await: up to ``size`` bytes of stderr, b"" at its end; 0: all to its end. Otherwise as :meth:`AsyncFile.read`."""
         return await _open(self.stderr, "stderr").read(size, timeout=timeout)
 
     async def readline_stderr(self, timeout: float | None = None) -> bytes:
-        """Await: a line of stderr, b"" at its end."""
+        """Await: a line of stderr, b"" at its end. Otherwise as :meth:`AsyncFile.readline`."""
         return await _open(self.stderr, "stderr").readline(timeout=timeout)
 
     def close_stdin(self) -> None:
@@ -91,15 +102,25 @@ class AsyncPipe:
                 pass
 
     def poll(self) -> int | None:
-        """Return the status of the last program, None while it runs."""
+        """Give the exit status of the last program, None while it runs."""
         return self.last.poll()
 
     async def wait(self, timeout: float | None = None) -> int:
-        """Await: the status of the last program; TimeoutError after ``timeout`` seconds."""
-        return await asyncio.to_thread(self.last.wait, timeout)
+        """Await: the exit status of the last program; minus the signal's number if one has ended it.
+
+        Args:
+            timeout: Seconds to wait; None: without end.
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; the program runs on, as when cancelled.
+        """
+        try:
+            return await asyncio.to_thread(self.last.wait, timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self.last.args!r} still runs after {timeout} s") from None
 
     def terminate(self) -> None:
-        """Ask the programs to end."""
+        """Ask the first and the last program to end (SIGTERM)."""
         self.first.terminate()
         self.last.terminate()
 

@@ -166,3 +166,15 @@ def test_a_terminal_stays_as_it_was_and_is_read_by_lines() -> None:
         return line, blocking
 
     assert Scheduler().run(main) == (b"typed\n", True)
+
+
+def test_waiting_for_a_program_ends_at_its_timeout_and_leaves_it_alone() -> None:
+    async def main() -> Any:
+        async with AsyncPipe(program(CAT)) as pipe:
+            with pytest.raises(TimeoutError, match="still runs"):
+                await pipe.wait(timeout=0.01)
+            alive = pipe.poll() is None
+            pipe.close_stdin()
+            return alive, await pipe.wait(timeout=20)
+
+    assert Scheduler().run(main) == (True, 0)
