@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 class Channel(_local.Channel):
     """One message to everybody who has subscribed, here or in other processes.
 
+    It lives where it is made. References to it can be sent along, and have the same methods. Nothing is kept for who
+    subscribes later. What one sender sends arrives in order.
+
     Args:
         name: Its name; ``register()`` lets others find it with ``Channel.locate(name)``.
-        transform: ``transform(name, message)`` gives what the subscribers get; None drops the message.
+        transform: ``transform(name, message)`` gives what the subscribers get; None drops the message. One that raises drops
+            it, too, and is logged.
+
+    Raises:
+        TypeError: If ``transform`` is no function.
     """
 
     __module__ = "discoro"

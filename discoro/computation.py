@@ -65,14 +65,18 @@ class _SetUp:
 class Computation(Generic[P, T]):
     """A generator function or coroutine function, and what it needs, to be run at servers.
 
+    What the function uses of the program's own code (functions, classes, modules beside it) comes along by itself.
+    Installed packages do not travel: the server has to have them. The code is collected with the first :meth:`setup`, and then
+    kept: after a change make a new Computation.
+
     Args:
         computation: The function.
-        depends: Functions, classes, instances (their class is shipped), modules, packages, and paths of files. What the
-            function uses of the program's own code comes along by itself.
-        cleanup: Remove the files at ``close``.
+        depends: A list of what else to bring: functions, classes, instances (their class is shipped), modules, packages
+            (with their data files), and paths of files, which lie in the server's working folder then.
+        cleanup: Whether ``close`` removes those files there.
 
     Raises:
-        NotACoroutine: If ``computation`` is something else.
+        NotACoroutine: If ``computation`` is something else; it is a TypeError.
         TypeError: If ``depends`` is no list.
     """
 
@@ -106,10 +110,10 @@ class Computation(Generic[P, T]):
     def options(
         self, *, detach: bool | None = None, timeout: float | None = None
     ) -> Computation[P, T]:
-        """A light copy whose ``run`` has these options; it shares everything else.
+        """Give a light copy whose :meth:`run` has these options; it shares everything else, ``setup`` included.
 
         Args:
-            detach: What it runs outlives this client.
+            detach: Whether what it runs outlives this client; otherwise it ends with the session.
             timeout: Seconds that ``run`` waits for the start; then it raises TimeoutError and cancels it.
         """
         check_timeout(timeout)
@@ -131,17 +135,26 @@ class Computation(Generic[P, T]):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> int:
-        """Transfer the computation to a server; gives 0. Once per server; a second time it gives 0 at once.
+        """Await: transfer the computation to a server; gives 0. Once per server; a second time it gives 0 at once.
+
+        Contents that the server has had before are not sent again. It is closed there by :meth:`close`, and when the session ends. A
+        cancelled wait closes it, too.
 
         Args:
             peer: The server: what ``Coro.locate("discoro_server", ...)`` gives, or a Location.
-            timeout: Seconds for all of it.
+            timeout: Seconds for all of it; None: without end.
             func: Called at the server with ``args`` and ``kwargs`` before anything runs; a plain function, a generator
-                function or a coroutine function.
+                function or a coroutine function. Name it in ``depends`` if it shares globals with the computation.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
 
         Raises:
-            NotPicklable, MissingCode, VersionMismatch: Before anything was loaded there; say what to do.
-            SetupFailed: If a shipped module or ``func`` raised.
+            NotPicklable: If something that the code needs cannot be sent; the text has the way to it. Nothing was sent.
+            MissingCode: If the server lacks modules that the code imports; nothing of it has run there.
+            PythonMismatch: If the server runs another version of Python; nothing was loaded.
+            FileRefused: If it does not take a file; the text says why, and who holds the name.
+            SetupFailed: If a shipped module or ``func`` raised; ``__cause__`` is what it raised.
+            SetupRefused: If it does not take this code; nothing of it has run.
             PeerError: If the server cannot be reached.
             TimeoutError: After ``timeout`` seconds; nothing of it is set up.
         """
@@ -221,14 +234,21 @@ class Computation(Generic[P, T]):
         kwargs: Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> int:
-        """End the computation at a server; gives 0. What still runs of it is terminated, then its files removed.
+        """Await: end the computation at a server; gives 0. What still runs of it is terminated, then its files are removed.
+
+        A cancelled wait, like a timeout, does not stop the server from closing it.
 
         Args:
+            peer: The server, as for :meth:`setup`.
             func: Called at the server with ``args`` and ``kwargs`` after its coroutines have ended, before the files go.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            timeout: Seconds for all of it; None: without end.
 
         Raises:
             ComputationClosed: If it is not set up there.
             SetupFailed: If ``func`` raised; it is closed all the same.
+            PeerError: If the server cannot be reached: then it is closed there when the session ends.
             TimeoutError: After ``timeout`` seconds; the server goes on closing it.
         """
         network = self._network("close")
@@ -246,7 +266,7 @@ class Computation(Generic[P, T]):
         return 0
 
     async def ping(self, peer: Where, timeout: float | None = 2) -> int:
-        """Whether the computation is set up at a server that answers: 0, else -1."""
+        """Await: tell whether the computation is set up at ``peer``, and that answers within ``timeout`` seconds: 0, else -1."""
         network = self._network("ping")
         check_timeout(timeout)
         try:
@@ -267,16 +287,22 @@ class Computation(Generic[P, T]):
     def run(
         self, peer: Where, /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, Coro[T]]:
-        """Await: start a coroutine of the computation at a server; gives a reference to it.
+        """Await: start a coroutine of the computation at a server; gives a reference to it, a :class:`Coro`.
 
         It is on its way with the call where nothing has to be waited for; so many can be started before the first
-        of them is awaited. Cancelling the wait cancels the start.
+        of them is awaited. Cancelling the wait cancels the start. Await the reference for the result.
+
+        Args:
+            peer: The server, as for :meth:`setup`.
+            args: Positional arguments of the function; coroutines and channels among them arrive as references.
+            kwargs: Its keyword arguments.
 
         Raises:
-            ComputationClosed: If it is not set up there.
-            RunRefused: If the arguments do not fit, or the server has no room.
-            NotPicklable: If an argument cannot be sent.
+            ComputationClosed: If it is not set up there, or the session was lost since: set it up again.
+            RunRefused: If the arguments do not fit, or the server has no room; it has not started.
+            NotPicklable: If an argument cannot be sent; nothing was sent.
             PeerLost: If the server is gone; the coroutine may have run.
+            TimeoutError: After the ``timeout`` of :meth:`options`; the start is cancelled.
         """
         try:
             network = self._network("run")

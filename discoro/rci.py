@@ -46,15 +46,20 @@ log = logging.getLogger("discoro.rci")
 
 
 class RCI(Generic[T]):
-    """A service: a generator function or coroutine function that others may call by name.
+    """A service: a generator function or coroutine function that other processes call by its name.
+
+    No code travels. Each call is a coroutine in the process of the service, and a reference for the caller::
+
+        here    RCI(add).register()
+        there   add = await RCI.locate("add"); coro = await add(1, b=2); result = await coro
 
     Args:
         func: The function; a method will do. A parameter ``coro`` gets the coroutine of the call.
         name: Name under which :meth:`register` enters it; default: that of the function.
-        coro_class: What its coroutines are.
+        coro_class: What its coroutines are; for the layer for old programs.
 
     Raises:
-        NotACoroutine: If ``func`` is something else.
+        NotACoroutine: If ``func`` is something else; it is a TypeError.
     """
 
     __module__ = "discoro"
@@ -109,14 +114,14 @@ class RCI(Generic[T]):
         """Let others find and call it under ``name`` (default: its own); gives 0.
 
         Raises:
-            NameTaken: If another service here has that name.
+            NameTaken: If another service of this process has that name; it keeps it.
         """
         self._check("register")
         self._scheduler.register("rci", self.name if name is None else name, self)
         return 0
 
     def unregister(self, name: str | None = None) -> int:
-        """Take :meth:`register` back; gives 0. References that others have go on working."""
+        """Take :meth:`register`, with the same ``name``, back; gives 0. References that others have go on working."""
         self._scheduler.check_thread("unregister")
         self._scheduler.unregister("rci", self.name if name is None else name, self)
         return 0
@@ -125,9 +130,20 @@ class RCI(Generic[T]):
     async def locate(
         name: str, location: Location | None = None, timeout: float | None = None
     ) -> RCI[Any] | None:
-        """The service registered under ``name``, here, at ``location``, or at any peer, present or yet to come.
+        """Await: find the service registered under a name, here or in any process that is there, or comes.
 
-        Gives None after ``timeout`` seconds; without a timeout it waits until there is one.
+        A cancelled wait leaves nothing behind.
+
+        Args:
+            name: The name.
+            location: Look only there; None: here first, then everywhere, and the first to answer is given.
+            timeout: Seconds to look; None: until there is one.
+
+        Returns:
+            The service, or a reference to it; None after ``timeout`` seconds.
+
+        Raises:
+            PeerError: If ``location`` cannot be reached, or refuses us; the text says why.
         """
         found = await default.awaited("locate").find("rci", name, location, timeout)
         if isinstance(found, RemoteCoro):
@@ -138,10 +154,16 @@ class RCI(Generic[T]):
     # --- calls
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Coro[T]:
-        """Start a coroutine of it where it is registered; gives a reference to that.
+        """Await: start a coroutine of it where it is registered; gives a reference to that, a :class:`Coro`.
+
+        It ends with the caller's session. Cancelling the wait cancels the start.
+
+        Args:
+            args: Positional arguments of the function.
+            kwargs: Its keyword arguments.
 
         Raises:
-            RunRefused: If the arguments do not fit, or there is no room.
+            RunRefused: If the arguments do not fit, or there is no room; it has not started.
             NotPicklable: If an argument cannot be sent.
             PeerLost: If its process is gone; the coroutine may have run.
         """
@@ -151,10 +173,13 @@ class RCI(Generic[T]):
         return coro
 
     async def monitor(self, coro: Coro[Any]) -> int:
-        """Let ``coro`` get one ``MonitorException`` message for the end of each coroutine started from now on; gives 0.
+        """Await: let ``coro`` get one :class:`MonitorException` message for the end of each coroutine started from now on; gives 0.
 
         Of a service of this process these are all its coroutines, whoever calls; of a reference, those that are
         called through it.
+
+        Raises:
+            TypeError: If ``coro`` is no coroutine.
         """
         if not isinstance(coro, Coro):
             raise TypeError(f"a monitor is a coroutine, not {coro!r}")

@@ -16,15 +16,17 @@ _OURS = {"sockets", "role", "local", "outbound_only", "workdir", "limits"}
 def run(func: Callable[..., Any], *args: Any, **scheduler_options: Any) -> Any:
     """Run ``func(*args)`` in a new scheduler; gives its result, or raises what it raised.
 
+    What is left when it ends is cancelled. The first Ctrl-C terminates everything within a second and raises
+    KeyboardInterrupt; a second one ends the process at once. In a running loop use ``async with Scheduler():``.
+
     Args:
         func: A generator function or a coroutine function; a parameter of it named ``coro`` gets its own Coro.
         args: Its positional arguments; for keyword arguments use ``functools.partial``.
         scheduler_options: Options of :class:`Scheduler`.
 
     Raises:
+        NotACoroutine: If ``func`` is something else; it is a TypeError.
         TypeError: If an option is not one of the scheduler's.
-
-    What is left when it ends is cancelled. Ctrl-C terminates everything and raises KeyboardInterrupt.
     """
     unknown = sorted(set(scheduler_options) - set(_OPTIONS))
     if unknown:

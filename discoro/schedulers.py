@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 from discoro import logs, registry
 from discoro import scheduler as _local
-from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.coro import Coro, LocalCoro
 from discoro.peers.names import SAY_WHY_AFTER
 from discoro.peers.network import Network
 from discoro.peers.options import UDP_PORT, Options
@@ -55,22 +55,31 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 class Scheduler(_local.Scheduler):
     """Runs coroutines, and knows other processes that do.
 
-    Use it as ``with Scheduler():`` in scripts (its loop runs in a thread), ``async with Scheduler():`` in asyncio
-    programs, or ``start()`` and ``close()`` by hand; ``discoro.run`` does all that for one function. A plain
-    ``Scheduler(...)`` becomes the default one.
+    Use it as ``with Scheduler():`` in scripts (its loop runs in a thread; the end waits for the coroutines),
+    ``async with Scheduler():`` in asyncio programs (the end cancels them), or :meth:`start` and :meth:`close` by hand;
+    ``discoro.run`` does all that for one function. A plain ``Scheduler(...)`` becomes the default one.
+    It opens no socket before something needs one.
 
     Args:
         udp_port: Discovery port, the same on all machines.
         tcp_port: Listen on this port from the start; None: on any, once something is registered.
         node: Address, or addresses, to bind; None: all when there is a secret, else loopback. ``host`` is the same.
         ext_ip_addr: Address that others are told, for those behind NAT.
-        name: Name by which peers find this scheduler.
+        name: Name by which peers find this scheduler; default: that of the machine, and the process id.
         dest_path: Folder for files that others send; without it files are refused.
-        max_file_size: Longest such file, in bytes.
+        max_file_size: Longest such file, in bytes; None, or 0: 1 GiB.
         secret: Shared by all that may run code here; None: ``DISCORO_SECRET``, else this user's own on this machine.
-        certfile: Certificate (PEM) instead of one made for this process; with ``keyfile``.
+        certfile: Certificate (PEM) instead of one made for this process.
+        keyfile: Its private key (PEM), where ``certfile`` does not hold it.
         cluster: Only schedulers of the same cluster meet.
-        max_mailbox: Messages that a mailbox holds at most; None: no limit.
+        max_mailbox: Messages that the mailbox of a coroutine here holds at most; None: no limit within this process.
+
+    The other options are for the servers of a node.
+
+    Raises:
+        TypeError, ValueError: If an option is not what it should be; FileNotFoundError if a file is not there.
+        SchedulerConflict: If a plain one with other options is the default already; that stays.
+        CannotListen: When it is opened, if ``tcp_port`` or ``node`` cannot be listened on; it is closed then.
     """
 
     __module__ = "discoro"
@@ -137,7 +146,7 @@ class Scheduler(_local.Scheduler):
 
     @classmethod
     def cur_coro(cls) -> Coro[Any] | None:  # type: ignore[override]  # ours are both kinds of Coro
-        """The coroutine that runs this code, or None."""
+        """The coroutine that runs this code, or None outside of one."""
         return cast("Coro[Any] | None", super().cur_coro())
 
     def __repr__(self) -> str:
@@ -147,7 +156,7 @@ class Scheduler(_local.Scheduler):
 
     @property
     def location(self) -> Location:
-        """Where this scheduler is, with its id."""
+        """Where this scheduler is, as others are told, with the id of its process."""
         return self.network.location
 
     def counts(self) -> dict[str, int]:
@@ -166,17 +175,23 @@ class Scheduler(_local.Scheduler):
     # --- other processes
 
     def peers(self) -> list[Location]:
-        """Where the processes are that this one has a session with."""
+        """Give the locations of the processes that this one has a session with, servers and programs."""
         network = self.network
         return [network.location_of(peer.process, peer.hint) for peer in network.live_peers()]
 
     def peer_status(self, listener: Callable[..., Any] | Coro[Any], busy: bool = False) -> int:
-        """Tell ``listener`` of every peer that is here, comes or goes; looks for peers from now on.
+        """Tell ``listener`` of every peer that is here, comes or goes, and look for peers from now on; gives 0.
+
+        First it hears of those that are here. Among the peers are programs: only a server has a coroutine ``"discoro_server"``. A
+        listener that raises is logged and not called again; a coroutine is told until it ends.
 
         Args:
-            listener: Called as ``listener(name, location, status)``, or a Coro that gets the three as a message;
-                status is 1 (here) or 0 (gone).
-            busy: Also tell ``"busy"``, and 1 when such a peer answers again.
+            listener: Called as ``listener(name, location, status)`` in the scheduler's thread, or a Coro that gets the three as
+                a message; status is 1 (here) or 0 (gone).
+            busy: Also tell ``"busy"``, for one that computes and does not answer, and 1 when it answers again.
+
+        Raises:
+            TypeError: If ``listener`` is neither.
         """
         if not callable(listener) and not isinstance(listener, Coro):
             raise TypeError(
@@ -192,7 +207,15 @@ class Scheduler(_local.Scheduler):
         await self.network.meeting.search(lambda: not self.network.status)
 
     async def locate(self, name: str, timeout: float | None = None) -> Location | None:
-        """Where the peer scheduler of that name is; None after ``timeout`` seconds."""
+        """Await: find the peer scheduler of a name. A cancelled wait leaves nothing behind.
+
+        Args:
+            name: Its name; the servers of a node are ``NODE-1``, ``NODE-2`` ...
+            timeout: Seconds to look; None: until there is one.
+
+        Returns:
+            Its location; None after ``timeout`` seconds.
+        """
         self.check_thread("locate")
         check_name(name)
         check_timeout(timeout)
@@ -226,7 +249,7 @@ class Scheduler(_local.Scheduler):
         tcp_port: int | None = None,
         timeout: float | None = 10.0,
     ) -> int:
-        """Add a peer by hand; gives 0 once there is a session.
+        """Await: add a peer by hand, where discovery does not reach; gives 0 once there is a session.
 
         Args:
             where: Host name or address, or a Location. The address given is the one that is dialled, and redialled.
@@ -235,8 +258,9 @@ class Scheduler(_local.Scheduler):
             timeout: Seconds to wait for an answer; None: without end.
 
         Raises:
-            PeerUnreachable: If nobody answers there.
-            AuthenticationFailed: If the secret differs there.
+            PeerUnreachable: If nobody answers there; nothing was sent.
+            AuthenticationFailed: If the secret differs there; nothing was sent.
+            WrongCluster, PeerBusy, ProtocolVersionMismatch: If it answers, and does not let us in; the text says why.
             TimeoutError: If there is no answer in time.
         """
         self.check_thread("peer")
@@ -277,17 +301,21 @@ class Scheduler(_local.Scheduler):
         overwrite: bool = False,
         timeout: float | None = None,
     ) -> int:
-        """Send a file into a peer's ``dest_path``; gives 0, also when the same content is there already.
+        """Await: send a file into a peer's ``dest_path``; gives 0, also when the same content is there already.
+
+        It is written beside its place and renamed when it is whole: there is never a half file. A cancelled wait ends the transfer.
 
         Args:
-            location: The peer.
+            location: The peer, or a coroutine there.
             path: The file here; its last part is its name there.
-            dir: Folder below the peer's ``dest_path``.
+            dir: Folder below the peer's ``dest_path``; made if it is not there.
             overwrite: Whether it may replace other content under that name.
-            timeout: Seconds for all of it.
+            timeout: Seconds for all of it; None: without end.
 
         Raises:
-            FileRefused: If the peer does not take it: the text says why. There is no half file.
+            FileRefused: If the peer does not take it: the text says why.
+            OSError: If the file cannot be read here.
+            PeerError: If the peer cannot be reached, or is lost meanwhile.
             TimeoutError: After ``timeout`` seconds; the file is not there.
         """
         self.check_thread("send_file")
@@ -303,10 +331,18 @@ class Scheduler(_local.Scheduler):
         dir: str | None = None,
         timeout: float | None = None,
     ) -> int:
-        """Remove a file below a peer's ``dest_path``; gives 0.
+        """Await: remove a file below a peer's ``dest_path``; gives 0.
+
+        Args:
+            location: The peer, or a coroutine there.
+            path: Its name there.
+            dir: Folder below the peer's ``dest_path``.
+            timeout: Seconds for all of it; None: without end.
 
         Raises:
             FileRefused: If it is not there, or a computation holds it.
+            PeerError: If the peer cannot be reached, or is lost meanwhile.
+            TimeoutError: After ``timeout`` seconds; the file may be removed.
         """
         self.check_thread("del_file")
         late = f"{location} has not said after {timeout} s whether {path} is removed"
@@ -314,8 +350,16 @@ class Scheduler(_local.Scheduler):
             await self.network.files.delete(location, os.fspath(path), dir)
         return 0
 
-    async def ping(self, where: Location | RemoteCoro[Any], timeout: float | None = 2) -> int:
-        """Ask a peer for a sign of life: 0, or -1 when there is none in time."""
+    async def ping(self, where: Location | Coro[Any], timeout: float | None = 2) -> int:
+        """Await: ask a peer for a sign of life; gives 0, or -1 when there is none in time: it computes, or is gone.
+
+        Args:
+            where: The peer, or a coroutine there.
+            timeout: Seconds to wait; None: without end.
+
+        Raises:
+            PeerError: If there is no session with it, and none can be made.
+        """
         self.check_thread("ping")
         check_timeout(timeout)
         peer = await self.network.peer_at(where)

@@ -64,10 +64,13 @@ _RESULT = int(Kind.RESULT)
 
 
 async def discoro_server(name: str = "discoro_server", coro: Any = None) -> None:
-    """Host computations in this process until terminated.
+    """Host computations in this process, until terminated: ``Coro(discoro_server)`` makes a server of a program.
+
+    Such a server works in the folder where it was started, and takes no files. When it ends, so do the computations.
 
     Args:
         name: Name under which the coroutine is registered; clients say ``Coro.locate("discoro_server", location)``.
+        coro: Filled by the scheduler.
 
     Raises:
         DiscoroError: If this process hosts computations already.

@@ -43,17 +43,20 @@ myst_heading_anchors = 4
 # A picture is a ``mermaid`` block, as repository viewers have it.
 myst_fence_as_directive = ["mermaid"]
 
-autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-# Every reference to a name of ours must lead somewhere; those of Python and of others are not looked up: no network.
+napoleon_use_ivar = True
+# Every reference to a public name of ours must lead somewhere. Those of Python and of others are not looked up: no network. Types
+# of annotations that are not public are only named.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!discoro\.).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!discoro\.).*"),
+    ("py:class", r"discoro\.(?!errors\.)[a-z_]+\..*|discoro\.LocalCoro"),
+]
 
 html_theme = "furo"
 html_title = f"discoro {__version__}"

@@ -13,11 +13,14 @@ Categorizer = Callable[[Any], Hashable | None]
 
 
 class CategorizeMessages:
-    """Sorts the messages of a coroutine into categories.
+    """Sorts the messages of a coroutine into categories: those of one are received first, the others kept for later.
 
     A category function takes a message and gives its category, or None to let the next one try; the
-    one added last is tried first. What none of them claims has category None. Only the coroutine itself
-    may receive, and it should do so only here: what it receives directly was never categorized.
+    one added last is tried first. What none of them claims has category None. The coroutine should
+    receive only here: what it receives directly was never categorized.
+
+    Args:
+        coro: The coroutine whose messages are sorted; it alone may receive.
     """
 
     __module__ = "discoro"
@@ -28,7 +31,11 @@ class CategorizeMessages:
         self._kept: dict[Hashable, deque[Any]] = {}
 
     def add(self, function: Categorizer) -> int:
-        """Try this category function before the others; returns 0."""
+        """Try this category function before the others; gives 0. A second time it changes nothing.
+
+        Raises:
+            TypeError: If it is no function.
+        """
         if not callable(function):
             raise TypeError(f"a category function takes a message, {function!r} takes nothing")
         if function not in self._functions:
@@ -36,7 +43,7 @@ class CategorizeMessages:
         return 0
 
     def remove(self, function: Categorizer) -> int:
-        """Do not use this category function any more; returns 0. Messages sorted already stay where they are.
+        """Do not use this category function any more; gives 0. Messages sorted already stay where they are.
 
         Raises:
             ValueError: If it was not added.
@@ -50,9 +57,15 @@ class CategorizeMessages:
         timeout: float | None = None,
         alarm_value: Any = None,
     ) -> Any:
-        """Await: the oldest message of ``category``; ``alarm_value`` if none came within ``timeout`` seconds.
+        """Await: the oldest message of a category. A cancelled wait loses nothing: messages are given or kept.
 
-        Cancelling is safe: messages are returned or kept.
+        Args:
+            category: The category.
+            timeout: Seconds to wait; 0: take what is there; None: without end.
+            alarm_value: What is given when none came in time.
+
+        Raises:
+            NotTheCoroutine: If this is another coroutine.
         """
         kept = self._kept.get(category)
         if kept:

@@ -62,7 +62,11 @@ class Channel:
         return self._number
 
     def set_transform(self, transform: Transform | None) -> int:
-        """Change the transform; returns 0."""
+        """Change the transform, from the next message on; gives 0.
+
+        Raises:
+            TypeError: If it is neither a function nor None.
+        """
         if transform is not None and not callable(transform):
             raise TypeError(f"a transform is a function of (name, message), not {transform!r}")
         self.transform = transform
@@ -71,15 +75,27 @@ class Channel:
     # -- subscribers ------------------------------------------------------------------------------
 
     def subscribe(self, subscriber: Any, timeout: float | None = None) -> Wait:
-        """Await: send to ``subscriber`` from now on; gives 0.
+        """Await: send to ``subscriber`` from now on; gives 0. A second time it changes nothing.
 
-        ``timeout`` counts on references to remote channels. A coroutine of this process is dropped
-        when it ends.
+        Args:
+            subscriber: A coroutine or channel, here or elsewhere, or anything with a ``send``. A coroutine is dropped when it ends.
+            timeout: Seconds to wait for the process of the channel; here it is done at once.
+
+        Raises:
+            TypeError: If ``subscriber`` has no ``send``.
+            DiscoroError: If two channels of one process would send to each other round and round.
+            PeerLost: If the process of the channel is gone.
+            TimeoutError: If it does not answer in time.
         """
         return Act(self._subscribe, subscriber)
 
     def unsubscribe(self, subscriber: Any, timeout: float | None = None) -> Wait:
-        """Await: send no more to ``subscriber``; gives 0."""
+        """Await: send no more to ``subscriber``; gives 0, also if it had not subscribed.
+
+        Args:
+            subscriber: As for :meth:`subscribe`.
+            timeout: Seconds to wait for the process of the channel.
+        """
         return Act(self._unsubscribe, subscriber)
 
     def _subscribe(self, subscriber: Any) -> int:
@@ -117,7 +133,10 @@ class Channel:
     # -- messages ---------------------------------------------------------------------------------
 
     def send(self, msg: Any) -> int:
-        """Send to those who have subscribed; returns 0. May be called from any thread."""
+        """Send ``msg`` to those who have subscribed, without waiting; gives 0. May be called from any thread.
+
+        A subscriber that does not keep up (``MailboxFull``) misses the message, which is logged; the others have it.
+        """
         if get_ident() == self.scheduler.thread_id:
             self.put(msg)
         else:
@@ -155,7 +174,16 @@ class Channel:
         """Await: wait until ``n`` have subscribed, send to all, give how many took it in time.
 
         With fewer than ``n`` subscribers at the timeout nothing is sent, and it gives 0. Subscribers
-        whose mailbox is full, or that are remote, may not have it by then: they are not counted.
+        whose mailbox is full, or that are remote, may not have it by then: they are not counted. With a hierarchy of channels the
+        last recipients count. Cancelling the wait takes nothing back that was sent.
+
+        Args:
+            msg: The message.
+            timeout: Seconds for all of it; None: without end.
+            n: Number of subscribers to wait for.
+
+        Raises:
+            PeerLost: If the process of the channel is gone; those of subscribers are not counted instead.
         """
         self.scheduler.check_thread("deliver")
         check_timeout(timeout)
@@ -220,28 +248,37 @@ class Channel:
     # -- names ------------------------------------------------------------------------------------
 
     def register(self, name: str | None = None) -> int:
-        """Let others find this channel under ``name`` (default: its own); returns 0.
+        """Let others find this channel under ``name`` (default: its own); gives 0.
 
         Raises:
-            NameTaken: If another channel has that name.
+            NameTaken: If another channel of the process has that name; it keeps it.
         """
         self.scheduler.check_thread("register")
         self.scheduler.register("channel", self.name if name is None else name, self)
         return 0
 
     def unregister(self, name: str | None = None) -> int:
-        """Take :meth:`register` back; returns 0."""
+        """Take :meth:`register`, with the same ``name``, back; gives 0. References that others have go on working."""
         self.scheduler.check_thread("unregister")
         self.scheduler.unregister("channel", self.name if name is None else name, self)
         return 0
 
     @classmethod
     def locate(cls, name: str, location: Any = None, timeout: float | None = None) -> Any:
-        """Await: the channel registered as ``name``, here or elsewhere; None at ``timeout``."""
+        """Await: find the channel registered under a name, here or in any process that is there, or comes.
+
+        Args:
+            name: The name.
+            location: Look only there; None: here first, then everywhere.
+            timeout: Seconds to look; None: until there is one.
+
+        Returns:
+            The channel, or a reference to it; None after ``timeout`` seconds.
+        """
         return default.awaited("locate").find("channel", name, location, timeout)
 
     def close(self) -> int:
-        """Forget the subscribers and the names; what is sent from now on is dropped; returns 0."""
+        """Forget the subscribers and the names; what is sent from now on is dropped; gives 0. Only in its own process."""
         self.scheduler.check_thread("close")
         self.is_closed = True
         for subscriber in list(self.subscribers):

@@ -17,11 +17,14 @@ CHUNK = 64 * 1024
 
 
 class AsyncFile:
-    """A file, pipe end or socket, by object with ``fileno()`` or by file descriptor.
+    """A file, pipe end or socket that is read and written without stopping the other coroutines.
 
     Reads and writes are bytes and go past the buffers of a file object: do not mix them with its own.
-    The descriptor of something that can be waited for is made non-blocking. :meth:`close` closes a
-    given file object, and a given descriptor.
+    What can be waited for (pipes, sockets) is made non-blocking; plain files are read in threads. One reader and
+    one writer at a time. ``async with`` closes it, ``async for`` gives its lines.
+
+    Args:
+        file: A file descriptor, or an object with ``fileno()``; :meth:`close` closes it.
     """
 
     __module__ = "discoro"
@@ -42,16 +45,21 @@ class AsyncFile:
         self.closed = False
 
     def fileno(self) -> int:
-        """Return the file descriptor."""
+        """Give the file descriptor."""
         return self._fd
 
     # -- reading ----------------------------------------------------------------------------------
 
     async def read(self, size: int = 0, full: bool = False, timeout: float | None = None) -> bytes:
-        """Await: up to ``size`` bytes, b"" at the end; with ``full`` exactly that many, unless it ends.
+        """Await: up to ``size`` bytes as soon as there are some; b"" at the end.
 
-        ``size`` 0 or less: everything up to the end. Raises TimeoutError after ``timeout`` seconds;
-        what had come by then is kept for the next read.
+        Args:
+            size: Bytes to read at most; 0 or less: everything up to the end.
+            full: Wait for exactly ``size`` bytes, unless it ends before.
+            timeout: Seconds to wait; None: without end.
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; what had come by then is kept for the next read, as when cancelled.
         """
         async with asyncio.timeout(timeout):
             if size <= 0:
@@ -66,7 +74,15 @@ class AsyncFile:
             return self._take(min(size, len(self._buffer)))
 
     async def readline(self, sizehint: int = 0, timeout: float | None = None) -> bytes:
-        """Await: a line with its end, b"" at the end of the file; no more than ``sizehint`` bytes, if given."""
+        """Await: a line with its end; b"" at the end of the file.
+
+        Args:
+            sizehint: Bytes that are given at most; 0: no limit.
+            timeout: Seconds to wait; None: without end.
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; what had come by then is kept for the next read, as when cancelled.
+        """
         async with asyncio.timeout(timeout):
             start = 0
             while True:
@@ -80,7 +96,11 @@ class AsyncFile:
             return self._take(min(end, sizehint) if sizehint > 0 else end)
 
     async def readlines(self, sizehint: int = 0, timeout: float | None = None) -> list[bytes]:
-        """Await: the lines to the end; or whole lines of about ``sizehint`` bytes."""
+        """Await: a list of the lines to the end; with ``sizehint`` whole lines of about so many bytes.
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; lines that were read by then are lost, as when cancelled.
+        """
         lines: list[bytes] = []
         total = 0
         async with asyncio.timeout(timeout):
@@ -135,9 +155,16 @@ class AsyncFile:
     # -- writing ----------------------------------------------------------------------------------
 
     async def write(self, data: Any, full: bool = True, timeout: float | None = None) -> int:
-        """Await: how many bytes were written: all, or with ``full=False`` what went at once.
+        """Await: write bytes; gives how many were written.
 
-        Raises TimeoutError after ``timeout`` seconds; how much was written by then is not known.
+        Args:
+            data: Bytes, or what has a buffer of them.
+            full: Write all; else only what goes at once.
+            timeout: Seconds to wait; None: without end.
+
+        Raises:
+            TimeoutError: After ``timeout`` seconds; how much was written by then is not known, as when cancelled.
+            BrokenPipeError: If nobody reads at the other end of a pipe.
         """
         view = memoryview(data).cast("B")
         written = 0

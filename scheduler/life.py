@@ -164,9 +164,12 @@ class Life(Stepper):
         exits.start_thread(self)
 
     def start(self) -> Self:
-        """Open as ``with`` does; in a running loop, open there: ``await scheduler.start()``.
+        """Open as ``with`` does; in a running loop, open there: ``await scheduler.start()``. Gives the scheduler.
 
         So a notebook can span cells. :meth:`close` ends it.
+
+        Raises:
+            SchedulerClosed: If it is open already, or was closed: make a new one.
         """
         try:
             loop = asyncio.get_running_loop()
@@ -188,7 +191,11 @@ class Life(Stepper):
         """End as ``with`` does: wait for all that are no daemons, or with ``cancel`` for none.
 
         Blocks where the loop runs in another thread. Where it is the running loop (a notebook), it
-        is to be awaited; so is it in a coroutine of a scheduler with a thread, where it only asks.
+        is to be awaited; so is it in a coroutine of a scheduler with a thread, where it only asks. What is left is
+        terminated and has 10 s to clean up. A second call does nothing.
+
+        Args:
+            cancel: Terminate what runs, instead of waiting for it.
         """
         if not self.is_open:
             self.is_closed = True
@@ -299,10 +306,18 @@ class Life(Stepper):
     # -- run --------------------------------------------------------------------------------------
 
     def run(self, func: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Run ``func`` as a coroutine in a new loop in this thread, and return its result.
+        """Run ``func`` as a coroutine in a new loop in this thread, and give its result, or raise what it raised.
 
         What is left is cancelled. The first Ctrl-C terminates everything within a second and raises
         KeyboardInterrupt (exit status 130); a second one ends the process at once.
+
+        Args:
+            func: A generator function or a coroutine function.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Raises:
+            SchedulerClosed: If the scheduler is open already, or was closed.
         """
         with exits.catch_interrupt(self):
             main = exits.run_loop(self, self._main(func, args, kwargs))

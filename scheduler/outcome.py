@@ -102,11 +102,11 @@ def exception_of(error: Any, value: Any = None, traceback: Any = None) -> BaseEx
 
 
 class MonitorException(Exception):
-    """The message a monitor gets: ``args`` are the coroutine and ``(type, value)`` of its end.
+    """The message that a monitor gets when a coroutine has ended: ``args`` are the coroutine and ``(type, value)``.
 
     ``type`` is ``StopIteration`` (a normal return, the value in ``value.value``), the exception's own
-    type, or one of discoro's errors. It is sent, not raised; it is an exception for the sake of
-    programs that raise it on.
+    type, or one of discoro's errors: ``Terminated``, ``PeerLost``, ``ServerKilled``, ``RemoteError``. It is sent, not raised; it is an
+    exception for the sake of programs that raise it on.
     """
 
     __module__ = "discoro"

@@ -65,7 +65,14 @@ class Scheduler(Life):
 
     @classmethod
     def instance(cls) -> Self:
-        """Return the scheduler that a call here means: see :mod:`.default`. May start the default one."""
+        """Give the scheduler that a call here means; starts the default one where there is none.
+
+        It is that of the running coroutine, else the innermost open one, else the default one: the plain ``Scheduler(...)`` that was
+        constructed, or one that is made now.
+
+        Raises:
+            SchedulerConflict: If two plain ones with different options ask to be the default.
+        """
         return default.current(cls)
 
     @classmethod

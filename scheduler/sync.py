@@ -75,7 +75,11 @@ def _settle(future: asyncio.Future[bool], value: bool) -> None:
 
 
 class RLock:
-    """A lock that its owner may acquire again; released as often as it was acquired."""
+    """A lock that its owner may acquire again; released as often as it was acquired.
+
+    ``async with lock:`` in ``async def``; ``yield lock.acquire()`` and ``lock.release()`` in generators. It is between coroutines
+    of one process. Who waited longest comes first; a cancelled wait does not take it.
+    """
 
     __module__ = "discoro"
 
@@ -87,7 +91,12 @@ class RLock:
         self._waiters = _Waiters()
 
     async def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Await: True once the lock is ours; False if it is not within ``timeout`` seconds."""
+        """Await: acquire the lock; True once it is ours, False if it is not in time.
+
+        Args:
+            blocking: Whether to wait at all.
+            timeout: Seconds to wait; None, or negative: without end.
+        """
         me = _me()
         if self._owner is me and self._reentrant:
             self._count += 1
@@ -105,7 +114,7 @@ class RLock:
         self._count = 0 if self._owner is None else 1
 
     def release(self) -> None:
-        """Give the lock back.
+        """Give the lock back; the next one that waits has it at once.
 
         Raises:
             RuntimeError: If it is not ours.
@@ -120,7 +129,7 @@ class RLock:
             raise RuntimeError(f"{call}() of a lock that this coroutine does not hold")
 
     def locked(self) -> bool:
-        """Return whether somebody holds it."""
+        """Tell whether somebody holds it."""
         return self._owner is not None
 
     async def __aenter__(self) -> Self:
@@ -141,7 +150,10 @@ class RLock:
 
 
 class Lock(RLock):
-    """A lock; only the coroutine that acquired it may release it."""
+    """A lock; only the coroutine that acquired it may release it.
+
+    As :class:`RLock`, but its owner, too, waits when acquiring it again: without a timeout for ever.
+    """
 
     __module__ = "discoro"
 
@@ -149,7 +161,13 @@ class Lock(RLock):
 
 
 class Condition:
-    """Wait, under a lock, until somebody says that something has changed."""
+    """Wait, under a lock, until somebody says that something has changed.
+
+    ``async with condition:`` holds the lock; ``release()`` and ``locked()`` are those of the lock.
+
+    Args:
+        lock: The lock, which others may use as well; None: one of its own.
+    """
 
     __module__ = "discoro"
 
@@ -160,7 +178,12 @@ class Condition:
         self.release = self._lock.release
 
     async def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Await: acquire the lock."""
+        """Await: acquire the lock; True once it is ours, False if it is not in time.
+
+        Args:
+            blocking: Whether to wait at all.
+            timeout: Seconds to wait; None, or negative: without end.
+        """
         return await self._lock.acquire(blocking, timeout)
 
     async def __aenter__(self) -> Self:
@@ -176,9 +199,12 @@ class Condition:
         self._lock.release()
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Await: release the lock, wait for a notify, acquire it again; False at ``timeout``.
+        """Await: release the lock, wait for a notify, acquire it again; gives True, or False after ``timeout`` seconds.
 
         The lock is held again whatever happens, a cancel included.
+
+        Raises:
+            RuntimeError: If the lock is not ours.
         """
         lock = self._lock
         lock._check_owner("wait")
@@ -199,7 +225,11 @@ class Condition:
                 raise cancelled
 
     async def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """Await: wait until ``predicate()`` is true; its last value, which is false at ``timeout``."""
+        """Await: wait until ``predicate()`` is true; gives its last value, which is false after ``timeout`` seconds.
+
+        Raises:
+            RuntimeError: If the lock is not ours.
+        """
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
         while not (result := predicate()):
@@ -209,13 +239,21 @@ class Condition:
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Wake ``n`` of those who wait; they go on once the lock is released."""
+        """Wake ``n`` of those who wait; they go on once the lock is released.
+
+        Raises:
+            RuntimeError: If the lock is not ours.
+        """
         self._lock._check_owner("notify")
         for _ in range(min(n, len(self._waiters))):
             self._waiters.wake()
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all who wait; they go on, one after the other, once the lock is released.
+
+        Raises:
+            RuntimeError: If the lock is not ours.
+        """
         self.notify(len(self._waiters))
 
     notifyAll = notify_all  # its name in programs of 2014
@@ -226,7 +264,7 @@ class Condition:
 
 
 class Event:
-    """A flag to wait for."""
+    """A flag to wait for, between coroutines of one process."""
 
     __module__ = "discoro"
 
@@ -241,15 +279,15 @@ class Event:
             self._waiters.wake()
 
     def clear(self) -> None:
-        """Clear the flag."""
+        """Clear the flag: who waits from now on waits for the next :meth:`set`."""
         self._flag = False
 
     def is_set(self) -> bool:
-        """Return whether the flag is set."""
+        """Tell whether the flag is set."""
         return self._flag
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Await: True when the flag is set; False if it is not within ``timeout`` seconds."""
+        """Await: wait until the flag is set; gives True, or False after ``timeout`` seconds (None: without end)."""
         if self._flag:
             return True
         return await self._waiters.wait(_limit(timeout), lambda: None)
@@ -259,7 +297,16 @@ class Event:
 
 
 class Semaphore:
-    """At most ``value`` at a time."""
+    """At most ``value`` at a time: ``async with semaphore:``. Between coroutines of one process.
+
+    Who waited longest comes first; a cancelled wait takes nothing.
+
+    Args:
+        value: How many.
+
+    Raises:
+        ValueError: If it is negative.
+    """
 
     __module__ = "discoro"
 
@@ -270,7 +317,12 @@ class Semaphore:
         self._waiters = _Waiters()
 
     async def acquire(self, blocking: bool = True, timeout: float | None = -1) -> bool:
-        """Await: True once there is room; False if there is none within ``timeout`` seconds."""
+        """Await: take one place; gives True once there is room, False if there is none in time.
+
+        Args:
+            blocking: Whether to wait at all.
+            timeout: Seconds to wait; None, or negative: without end.
+        """
         if self._value:
             self._value -= 1
             return True
@@ -279,7 +331,7 @@ class Semaphore:
         return await self._waiters.wait(_limit(timeout), self.release)
 
     def release(self, n: int = 1) -> None:
-        """Make room for ``n`` more."""
+        """Give back ``n`` places. Anybody may: there is no owner."""
         for _ in range(n):
             if self._waiters.wake() is None:
                 self._value += 1

@@ -104,8 +104,14 @@ class Pool(concurrent.futures.ThreadPoolExecutor):
 
 
 async def to_thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Await: call a blocking function in a thread, and give what it returns or raise what it raises.
+    """Await: call a blocking function in a thread; gives what it returns or raises what it raises.
 
-    A cancelled wait leaves the thread at work: Python cannot end one.
+    A cancelled wait leaves the thread at work: Python cannot end one. There are as many threads as CPUs and four, at most 32; further
+    calls wait for one. A call that blocks for ever does not keep the process from ending.
+
+    Args:
+        func: The function; it must not use a coroutine's ``receive`` or ``sleep``.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
     """
     return await asyncio.to_thread(func, *args, **kwargs)

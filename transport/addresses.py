@@ -11,17 +11,26 @@ _EVERYWHERE = ("0.0.0.0", "::")
 
 
 class Location:
-    """Where a peer is. Immutable.
+    """Where a process is. Immutable; may be a key, and be sent.
 
     Two locations with an id are equal when the ids are; two without one when address and port are; one of each
     kind never. The name and the address of a location with an id are hints: there are NATs, proxies and several
     processes of one name.
 
+    Args:
+        addr: Host name or IP address.
+        port: TCP port.
+        name: Name of the scheduler there, or None.
+        id: The 16 bytes that the process has drawn at its start; None in one made by hand.
+
     Attributes:
         addr: Host name or IP address, in its shortest form.
         port: TCP port.
-        name: Name of the peer's scheduler, or None.
+        name: Name of the scheduler there, or None.
         id: The 16 bytes that the process has drawn at its start, or None where they are not known.
+
+    Raises:
+        TypeError, ValueError: If one of them is not that.
     """
 
     __slots__ = ("addr", "id", "name", "port")
@@ -52,7 +61,15 @@ class Location:
 
     @classmethod
     def parse(cls, text: str, default_port: int | None = None) -> Location:
-        """Return the location that ``"host:port"`` or ``"[ipv6]:port"`` means; see :func:`parse_address`."""
+        """Give the location that ``"host"``, ``"host:port"`` or ``"[ipv6]:port"`` means.
+
+        Args:
+            text: The text.
+            default_port: Port where the text has none.
+
+        Raises:
+            ValueError: If it is no address, or no port is given anywhere.
+        """
         return cls(*parse_address(text, default_port))
 
     def __setattr__(self, name: str, value: object) -> None:

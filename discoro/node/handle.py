@@ -47,14 +47,14 @@ class NodeFailed(DiscoroError):
 
 
 class Node:
-    """Servers on this machine, for the length of a ``with`` or ``async with``.
+    """Servers on this machine, for the length of a ``with`` or ``async with``: the command as a part of a program.
 
-    On a normal end their running work gets 5 s; after an exception none.
+    On a normal end their running work gets 5 s; after an exception none. They end, too, when the program does, however that happens.
 
     Args:
         cpus: As ``-c``: 0 all usable CPUs, N exactly N, -N all but N.
         secret: The shared secret; None is this user's own, and the node then listens on loopback only.
-        name: Name of the node; its servers are ``name-1`` ...
+        name: Name of the node; its servers are ``name-1`` ... Default: that of the machine.
         timeout: Seconds that it has to get ready.
         max_rss: Bytes, or as in ``"2G"``: a server that takes more is ended, and started anew.
         max_stall: Seconds, or as in ``"5min"``: the same for one that is blocked for longer.
@@ -64,7 +64,7 @@ class Node:
     Attributes:
         name: Name of the node.
         secret: The secret in use.
-        servers: Where its servers listen, once it has started.
+        servers: Locations of its servers, once it has started; what ``Computation.setup`` takes.
         pid: Process id of the node's parent, once it has started.
     """
 
@@ -132,10 +132,11 @@ class Node:
     # --- start and end ---------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start it and wait until its servers are ready.
+        """Start it and wait, blocking, until its servers are ready; gives the node.
 
         Raises:
-            NodeFailed: If they do not get ready; what went wrong stands on stderr.
+            NodeFailed: If they do not get ready, or it was started before; what went wrong stands in the text, or on stderr.
+                Nothing of it runs then.
         """
         if self._process is not None:
             raise NodeFailed("this node has been started already; make another one")
@@ -208,7 +209,7 @@ class Node:
         return facts
 
     def close(self, *, at_once: bool = False) -> None:
-        """End it and wait for that: running work gets 5 s, or none ``at_once``. A second call does nothing."""
+        """End it and wait, blocking, for that: running work gets 5 s, or none ``at_once``. A second call does nothing."""
         process, lifeline = self._process, self._lifeline
         if process is None or lifeline is None:
             return

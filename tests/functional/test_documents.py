@@ -143,10 +143,10 @@ def test_every_public_name_is_documented() -> None:
     assert not set(discoro.__all__) - words
 
 
-def test_the_tree_of_errors_in_the_tutorial_is_that_of_the_code() -> None:
+def test_the_tree_of_errors_is_that_of_the_code() -> None:
     from discoro import errors
 
-    text = (CHECKOUT / "docs/tutorial.md").read_text().split("## All errors")[1]
+    text = (CHECKOUT / "docs/reference/errors.md").read_text()
     rows = re.findall(r"^( *)(\w+)  +\S", text.split("```")[1], re.MULTILINE)
     above: list[type] = []
     for spaces, name in rows:
@@ -160,9 +160,9 @@ def test_the_tree_of_errors_in_the_tutorial_is_that_of_the_code() -> None:
     assert set(told) == own - {"HotSwapException"}
 
 
-def test_every_name_in_the_tutorials_table_is_public() -> None:
-    section = (CHECKOUT / "docs/tutorial.md").read_text().split("## All names")[1]
-    first = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
+def test_every_name_in_the_table_of_names_is_public() -> None:
+    text = (CHECKOUT / "docs/reference/names.md").read_text()
+    first = " ".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
     names = {re.match(r"\w*", code)[0] for code in re.findall(r"`([^`]+)`", first)}  # type: ignore[index]
     assert names == set(discoro.__all__)
 
