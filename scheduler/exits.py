@@ -116,7 +116,10 @@ def start_thread(scheduler: Life) -> None:
     if not _hooked:
         _hooked = True
         hook = getattr(threading, "_register_atexit", atexit.register)
-        hook(_at_exit)
+        try:
+            hook(_at_exit)
+        except RuntimeError:  # the main thread has ended, and we are in one that has not
+            atexit.register(_at_exit)
 
 
 class LoopThread(threading.Thread):

@@ -109,6 +109,12 @@ class TaskFace(Machine[T]):
     def where(self) -> str:
         """Return in words what it does: its state, and the line of the user's code."""
         text, frames = self._describe(), self.get_stack()
-        if frames:
-            text += f", at {frames[-1].f_code.co_filename}:{frames[-1].f_lineno}"
+        theirs = [frame for frame in frames if not _is_ours(frame)] or frames
+        if theirs:
+            text += f", at {theirs[-1].f_code.co_filename}:{theirs[-1].f_lineno}"
         return text
+
+
+def _is_ours(frame: Any) -> bool:
+    """Whether it runs code of discoro, in which users have no line."""
+    return str(frame.f_globals.get("__name__", "")).startswith("discoro.")

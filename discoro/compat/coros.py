@@ -23,6 +23,7 @@ from discoro.coro import Coro, LocalCoro, RemoteCoro
 from discoro.errors import DiscoroError, Terminated, WrongThread
 from discoro.scheduler.outcome import Failed, MonitorException, Outcome, Returned
 from discoro.schedulers import Scheduler
+from discoro.shipping.excs import RemoteTraceback
 
 log = logging.getLogger("discoro.compat")
 
@@ -62,7 +63,9 @@ class Family:
 
 
 def trace_text(error: BaseException) -> str:
-    """The traceback of an exception, as old monitors got it."""
+    """The traceback of an exception, as old monitors got it: where it was raised, here or elsewhere."""
+    if isinstance(error.__cause__, RemoteTraceback):
+        return error.__cause__.text
     return "".join(traceback.format_exception(error))
 
 

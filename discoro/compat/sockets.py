@@ -156,11 +156,13 @@ class AsyncSocket:
             try:
                 return call(*args)
             except (BlockingIOError, InterruptedError):
-                await self._when_ready(writing)
+                wanted = writing
             except ssl.SSLWantReadError:
-                await self._when_ready(False)
+                wanted = False
             except ssl.SSLWantWriteError:
-                await self._when_ready(True)
+                wanted = True
+            # Here, so that what ends the wait is not told as an error inside an error.
+            await self._when_ready(wanted)
 
     def _call(self, name: str, *args: Any, writing: bool = False) -> Any:
         call = getattr(self._rsock, name)

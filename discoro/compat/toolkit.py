@@ -154,9 +154,19 @@ class Logger:
     def stream(self, stream: Any) -> None:
         self._stream = stream
 
-    def setLevel(self, level: int) -> None:
-        """Write messages of this level and above."""
-        self.level = level
+    def setLevel(self, level: Any) -> None:
+        """Write messages of this level and above: a number, its name, or ``Logger.debug`` for ``Logger.DEBUG``.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        name = level if isinstance(level, str) else getattr(level, "__name__", "")
+        number = getattr(Logger, name.upper(), level)
+        if not isinstance(number, int):
+            raise ValueError(
+                f"{level!r} is no level: give Logger.DEBUG, INFO, WARNING, ERROR or CRITICAL"
+            )
+        self.level = number
 
     def show_ms(self, flag: bool) -> None:
         """Write milliseconds, or not."""
@@ -174,18 +184,19 @@ class Logger:
     def nolog(self, message: Any, *args: Any) -> None:
         """Write nothing."""
 
-    def _at(level: int) -> Callable[..., None]:  # type: ignore[misc]  # runs while the class is made
+    def _at(level: int, name: str) -> Callable[..., None]:  # type: ignore[misc]  # runs while the class is made
         def write(self: Logger, message: Any, *args: Any) -> None:
             if level >= self.level:
                 self.log(message, *args)
 
+        write.__name__ = name
         return write
 
-    debug = _at(DEBUG)
-    info = _at(INFO)
-    warn = warning = _at(WARNING)
-    error = _at(ERROR)
-    critical = fatal = _at(FATAL)
+    debug = _at(DEBUG, "debug")
+    info = _at(INFO, "info")
+    warn = warning = _at(WARNING, "warning")
+    error = _at(ERROR, "error")
+    critical = fatal = _at(FATAL, "critical")
     del _at
 
     def flush(self) -> None:

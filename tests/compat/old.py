@@ -11,21 +11,17 @@ from pathlib import Path
 from tests.processes import ServerProgram, World, until
 
 PROGRAMS = Path(__file__).with_name("programs")
+GUIDE = Path(__file__).parents[2] / "docs" / "migration.md"
 
 
 def changed(text: str) -> str:
-    """The text with its import lines changed, by the rule that docs/migration.md states."""
-    rules = [
-        (r"^( *)import discoro$", r"\1import discoro.compat.asyncoro.discoro as discoro"),
-        (
-            r"^( *)(from|import) (asyncoro|pycos)([.\w]*) (import|as) ",
-            r"\1\2 discoro.compat.\3\4 \5 ",
-        ),
-        (r"^( *)import (asyncoro|pycos)[.\w]*$", r"\1import discoro.compat.\2 as \2"),
-    ]
-    for pattern, replacement in rules:
-        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
-    return text
+    """The text with its import lines changed, by the commands that docs/migration.md gives."""
+    rules = re.findall(r"^\$ sed -E -i '(.*)' \*\.py$", GUIDE.read_text(), re.MULTILINE)
+    assert len(rules) == 3
+    commands = [part for rule in rules for part in ("-e", rule)]
+    return subprocess.run(
+        ["sed", "-E", *commands], input=text, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def serve(here: World, count: int, udp_port: int | None = None) -> None:

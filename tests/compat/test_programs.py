@@ -44,6 +44,10 @@ def test_a_channel_with_a_transform_below_another_and_none_as_the_end(here: Worl
     assert set(lines) >= {"delivered 2", "left 0 0", "nobody 0 0", "sum: 10", "prod: 30"}
 
 
+def test_names_of_2012_serve_an_object_with_a_socket(here: World) -> None:
+    assert Old(here, "echo").ends() == ["logged heard hello", "olleh"]
+
+
 def test_categories_come_first(here: World) -> None:
     assert Old(here, "categories").ends() == ["[0, 2, 4, 1, 3, 5]"]
 
@@ -164,7 +168,7 @@ def test_a_service_with_monitor_status_and_files(here: World) -> None:
             "MonitorStatus ValueError True",
             "('test1', 'msg:1')",
             "wrong None None",
-            "service ValueError failed with: ValueError: invalid invocation: 0",
+            "service ValueError failed with: ValueError: invalid invocation: 0, 1",
             "service finished with: ('test1', 'msg:1')",
             "send 0",
             "again 0",

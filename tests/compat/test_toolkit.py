@@ -387,6 +387,20 @@ def test_the_logger_writes_what_its_level_lets_through() -> None:
     assert (asyncoro.logger.name, pycos.logger.name) == ("asyncoro", "pycos")
 
 
+@pytest.mark.parametrize("level", [10, "DEBUG", "debug", asyncoro.Logger.debug])
+def test_the_level_of_a_logger_is_a_number_a_name_or_a_method(level: Any) -> None:
+    logger = asyncoro.Logger("test", stream=io.StringIO())
+    logger.setLevel(level)
+    logger.debug("yes")
+    assert logger.stream.getvalue().endswith("test - yes\n")
+
+
+@pytest.mark.parametrize("level", [None, "loud", asyncoro.Logger.setLevel, 1.5])
+def test_what_is_no_level_is_refused_where_it_is_given(level: Any) -> None:
+    with pytest.raises(ValueError, match=r"Logger\.DEBUG"):
+        asyncoro.Logger("test").setLevel(level)
+
+
 def test_structures_and_single_instances() -> None:
     struct = Struct(a=1)
     struct.a = 2

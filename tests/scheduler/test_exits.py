@@ -233,6 +233,27 @@ def test_ctrl_c_ends_scripts_with_status_130_and_lets_coroutines_clean_up(body: 
     assert status in INTERRUPTED and out == ["cleaned"]
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="3.12 starts no thread when the main thread has ended"
+)
+@LOOPS
+def test_a_thread_may_start_coroutines_when_the_main_thread_has_ended(loop: str) -> None:
+    status, out, err = ran(
+        """
+        import threading
+        def late(coro=None):
+            yield coro.sleep(0.01)
+            say("late")
+        def run():
+            threading.main_thread().join()
+            Coro(late)
+        threading.Thread(target=run).start()
+        """,
+        loop,
+    )
+    assert (status, out, err) == (0, ["late"], "")
+
+
 def test_waiting_at_the_end_says_for_whom() -> None:
     with Script(
         """

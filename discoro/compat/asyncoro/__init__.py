@@ -7,6 +7,7 @@ from typing import Any
 from discoro.compat import channels as _channels
 from discoro.compat import coros as _coros
 from discoro.compat import face as _face
+from discoro.compat import parts as _parts
 from discoro.compat import schedulers as _schedulers
 from discoro.compat import services as _services
 from discoro.compat.asyncoro import asyncfile as asyncfile
@@ -30,6 +31,8 @@ MaxConnectionErrors = 10
 MsgTimeout = 10
 
 AsynCoroSocket = AsyncSocket
+AsynCoroThreadPool = AsyncThreadPool
+AsynCoroDBCursor = AsyncDBCursor
 MetaSingleton = Singleton
 unserialize = deserialize
 logger = Logger("asyncoro")
@@ -56,6 +59,9 @@ class Coro(_coros.Local):
 
     family = _FAMILY
     any_coro = True
+
+
+SysCoro = Coro
 
 
 class RemoteCoro(_coros.Remote):
@@ -131,9 +137,17 @@ class AsynCoro(_schedulers.Facade):
 
 _face.enter("asyncoro", RemoteCoro, RemoteChannel)
 
+
+def __getattr__(name: str) -> Any:
+    """A module inside, under the name that it has after ``import asyncoro.disasyncoro``."""
+    return _parts.part(__name__, name)
+
+
 __all__ = [
     "AsynCoro",
+    "AsynCoroDBCursor",
     "AsynCoroSocket",
+    "AsynCoroThreadPool",
     "AsyncDBCursor",
     "AsyncSocket",
     "AsyncThreadPool",

@@ -8,6 +8,7 @@ from typing import Any
 from discoro.compat import channels as _channels
 from discoro.compat import coros as _coros
 from discoro.compat import face as _face
+from discoro.compat import parts as _parts
 from discoro.compat import schedulers as _schedulers
 from discoro.compat import services as _services
 from discoro.compat.pycos import asyncfile as asyncfile
@@ -180,6 +181,12 @@ class Pycos(_schedulers.Facade):
 
 
 _face.enter("pycos", RemoteTask, RemoteChannel)
+
+
+def __getattr__(name: str) -> Any:
+    """A module inside, under the name that it has after ``import pycos.netpycos``."""
+    return _parts.part(__name__, name)
+
 
 __all__ = [
     "AsyncDBCursor",

@@ -1,0 +1,7 @@
+"""pycos.httpd is not here; importing it says what there is instead."""
+
+from discoro.compat.parts import refuse
+
+refuse(
+    "pycos.httpd", "'python -m discoro status' shows nodes, servers, computations and coroutines"
+)
