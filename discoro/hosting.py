@@ -155,15 +155,24 @@ class Hosting:
             )
         if self.draining:
             raise RunRefused("this server is about to end and takes no new runs")
-        if len(self._by_run) >= self._max_runs:
-            raise RunRefused(f"{len(self._by_run)} runs are alive here, as many as may")
+        if not self.room:
+            raise self.full()
         return hosted
 
-    def started(self, hosted: Hosted, number: int, detach: bool) -> None:
-        """A run has begun."""
-        assert number not in self._by_run, f"run {number} began twice"
-        hosted.runs[number] = detach
-        self._by_run[number] = hosted
+    @property
+    def room(self) -> int:
+        """How many more runs may be alive."""
+        return max(0, self._max_runs - len(self._by_run))
+
+    def full(self) -> RunRefused:
+        """The error for one run more."""
+        return RunRefused(f"{self._max_runs} runs are alive here, as many as may")
+
+    def started(self, hosted: Hosted, numbers: list[int], detach: bool) -> None:
+        """Runs have begun."""
+        assert self._by_run.keys().isdisjoint(numbers), "a run began twice"
+        hosted.runs.update(dict.fromkeys(numbers, detach))
+        self._by_run.update(dict.fromkeys(numbers, hosted))
 
     def ended(self, number: int) -> Hosted | None:
         """A run has ended. Returns its computation when that was abandoned, and waited for this run alone."""

@@ -87,6 +87,8 @@ class KeptOutcomes:
         self._bytes = 0
         # When it was kept, the outcome, and roughly how much memory it takes.
         self._kept: OrderedDict[int, tuple[float, Outcome, int]] = OrderedDict()
+        # When those that are too old are looked for next: not with each one.
+        self._look = 0.0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -101,12 +103,21 @@ class KeptOutcomes:
             size = size_hint(outcome.value)
             self._bytes += size
         kept[number] = (now, outcome, size)
-        while kept and (
-            len(kept) > self._most
-            or self._bytes > self._most_bytes
-            or now - next(iter(kept.values()))[0] > self._seconds
-        ):
-            self._drop(next(iter(kept)))
+        if len(kept) > self._most:
+            self._bytes -= kept.popitem(last=False)[1][2]
+        if self._bytes > self._most_bytes or now >= self._look:
+            self._prune(now)
+
+    def _prune(self, now: float) -> None:
+        """Let go of what is too old, and of the oldest while all together is too big."""
+        kept = self._kept
+        while kept:
+            _, (since, _, size) = oldest = next(iter(kept.items()))
+            if self._bytes <= self._most_bytes and now - since <= self._seconds:
+                break
+            del kept[oldest[0]]
+            self._bytes -= size
+        self._look = now + self._seconds / 16
 
     def _drop(self, number: int) -> None:
         found = self._kept.pop(number, None)

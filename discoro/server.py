@@ -1,8 +1,6 @@
 """discoro_server: carries out what :mod:`discoro.hosting` decides. One per process that hosts computations.
 
-Setup brings code and files here and calls the client's function; every run entry becomes a coroutine; the end of a coroutine
-becomes an entry back. A run that ends in the turn in which it began is answered by its outcome alone; the others
-are told "started" at the end of that turn.
+Setup brings code and files here and calls the client's function; then :mod:`discoro.hostedruns` runs it.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,14 +17,13 @@ from discoro.coro import LocalCoro
 from discoro.errors import (
     ComputationClosed,
     DiscoroError,
-    NotPicklable,
     PythonMismatch,
-    RunRefused,
     SetupFailed,
     SetupRefused,
 )
+from discoro.hostedruns import HostedRuns, Place
 from discoro.hosting import Hosted, Hosting
-from discoro.logs import end_in_words, in_words, run_number
+from discoro.logs import in_words
 from discoro.messages import (
     Blob,
     CloseComputation,
@@ -40,13 +36,11 @@ from discoro.messages import (
     Wanted,
 )
 from discoro.node.console import speaker
-from discoro.outcomes import RETURNED, encode_outcome
 from discoro.peers.files import Listed
 from discoro.scheduler.entry import is_entry
-from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.shipping.bundle import Bundle
 from discoro.shipping.codespace import CodeSpace
-from discoro.shipping.values import dumps, encode_exception, loads, loads_parts
+from discoro.shipping.values import loads
 from discoro.transport.frames import Kind
 
 if TYPE_CHECKING:
@@ -96,16 +90,12 @@ class Server:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._keep_outcome = network.keep_outcome
         limits = network.limits
         self._hosting = Hosting(max_runs=limits.max_runs, max_computations=limits.max_computations)
         # By computation: equal code of two clients has one digest, and each takes its own away.
         self._bundles: dict[bytes, bytes] = {}
-        self._spaces: dict[bytes, CodeSpace] = {}
-        self._contexts: dict[bytes, Context] = {}
-        # Runs that began in this turn and have not ended: their number, and who is to be told.
-        self._begun: dict[int, Peer] = {}
-        self._marked = False
+        self.runs = HostedRuns(network, self._hosting, self._discard_later)
+        self._places = self.runs.places
         requests = network.requests
         if not requests.answers(Offer):
             requests.on(Offer, _to_server(network, "_offer"))
@@ -182,18 +172,16 @@ class Server:
         bundle = Bundle.decode(data, hosted.computation)
         if hosted.files:
             await self._network.files.place(hosted.computation.hex(), hosted.files)
-        space = self._spaces[hosted.computation] = CodeSpace(
-            bundle, server=self._network.scheduler.name
-        )
+        space = CodeSpace(bundle, server=self._network.scheduler.name)
         context = self._network.scheduler.context.copy()
         context.run(code_space.set, space)
         context.run(speaker.set, hosted.name)
-        self._contexts[hosted.computation] = context
+        self._places[hosted.computation] = Place(space, context)
         context.copy().run(space.load)
 
     async def _call(self, hosted: Hosted, call: bytes, when: str) -> None:
         """Call the client's function: a plain one, or as a coroutine of the computation."""
-        func, args, kwargs = loads(call, self._spaces[hosted.computation])
+        func, args, kwargs = loads(call, self._places[hosted.computation].space)
         what, name = getattr(func, "__name__", func), f"{when} of {hosted.name}"
         scheduler = self._network.scheduler
         coro: LocalCoro[Any] | None = None
@@ -218,133 +206,13 @@ class Server:
                 coro.terminate()
 
     def _context(self, hosted: Hosted) -> Context:
-        return self._contexts[hosted.computation].copy()
+        return self._places[hosted.computation].context.copy()
 
     def _ping(self, peer: Peer, ping: PingComputation) -> Message:
         try:
             return Done(1 if self._hosting.find(ping.computation, peer.process).handle else 0)
         except ComputationClosed:
             return Done(0)
-
-    # --- run
-
-    def run(
-        self,
-        peer: Peer,
-        handle: int,
-        detach: bool,
-        first: int,
-        payloads: Sequence[bytes | memoryview],
-    ) -> None:
-        """A run entry came in: start its coroutines, with numbers from ``first``."""
-        for number, data in enumerate(payloads, first):
-            try:
-                hosted = self._hosting.for_run(handle, peer.process)
-                arguments = loads(data, self._spaces[hosted.computation])
-            except Exception as error:
-                self._refuse(peer, number, error)
-            else:
-                self._start(peer, hosted, detach, number, arguments)
-
-    def run_big(
-        self,
-        peer: Peer,
-        handle: int,
-        detach: bool,
-        number: int,
-        head: bytes,
-        buffers: list[Any],
-    ) -> None:
-        """The same, for arguments that came beside the control connection."""
-        try:
-            hosted = self._hosting.for_run(handle, peer.process)
-            arguments = loads_parts(head, buffers, self._spaces[hosted.computation])
-        except Exception as error:
-            self._refuse(peer, number, error)
-            return
-        self._start(peer, hosted, detach, number, arguments)
-
-    def _start(
-        self, peer: Peer, hosted: Hosted, detach: bool, number: int, arguments: tuple[Any, ...]
-    ) -> None:
-        scheduler = self._network.scheduler
-        try:
-            args, kwargs = arguments if len(arguments) == 2 else (arguments[0], {})
-            peer.check_run(number)
-            coro: LocalCoro[Any] = LocalCoro._start(
-                scheduler,
-                self._spaces[hosted.computation].entry,
-                args,
-                kwargs,
-                number=number,
-                name=hosted.name,
-                context=self._contexts[hosted.computation].copy(),
-            )
-        except TypeError as error:
-            self._refuse(peer, number, RunRefused(f"{hosted.name}: {error}"))
-            return
-        except Exception as error:
-            self._refuse(peer, number, error)
-            return
-        self._hosting.started(hosted, number, detach)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("run %d of %s: %s begins", run_number(number), peer.name, hosted.name)
-        coro._watch_end(_RunEnd(self, peer, coro))
-        scheduler._begin(coro)  # this is the loop's thread
-        self._begun[number] = peer
-        if not self._marked:
-            self._marked = True
-            scheduler.flush_later(self)
-
-    def _refuse(self, peer: Peer, number: int, error: Exception) -> None:
-        log.info("run %d of %s: refused: %s", run_number(number), peer.name, in_words(error))
-        peer.post(Kind.OUTCOME, number, _REFUSED, encode_exception(error))
-
-    def flush(self) -> None:
-        """The turn ends: tell the starters of those that go on."""
-        self._marked = False
-        if not self._begun:
-            return
-        begun, self._begun = self._begun, {}
-        first, count, told = 0, 0, None
-        for number, peer in begun.items():
-            if peer is not told or number != first + count:
-                if told is not None:
-                    told.post(Kind.STARTED, first, count, b"")
-                first, count, told = number, 0, peer
-            count += 1
-        if told is not None:
-            told.post(Kind.STARTED, first, count, b"")
-
-    def ended(self, peer: Peer, number: int, outcome: Outcome, name: str = "") -> None:
-        """A run has ended: tell whoever started it, and remember it for later questions."""
-        self._begun.pop(number, None)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("run %d of %s: %s", run_number(number), peer.name, end_in_words(outcome))
-        waiting = self._hosting.ended(number)
-        self._keep_outcome(number, outcome)
-        if peer.ended is None:
-            self._tell(peer, number, outcome, name)
-        if waiting is not None:
-            self._network.task(self._discard(waiting), f"close {waiting.name}")
-
-    def _tell(self, peer: Peer, number: int, outcome: Outcome, name: str) -> None:
-        if isinstance(outcome, Returned):
-            try:
-                value = outcome.value
-                if value is not None and self._network.big.wants(value):
-                    self._network.big.post_result(peer, number, value)
-                else:
-                    peer.post(_RESULT, number, 0, dumps(value))
-                return
-            except Exception as error:
-                if isinstance(error, NotPicklable):
-                    error = error.of(f"the result of {name}()")
-                error.add_note(f"{self._network.scheduler.name}: the result could not be sent")
-                outcome = Failed(error)
-        code, payload = encode_outcome(outcome)
-        assert code != RETURNED
-        peer.post(Kind.OUTCOME, number, code, payload)
 
     # --- close
 
@@ -383,14 +251,16 @@ class Server:
         if coro is not None:
             coro.terminate()
 
+    def _discard_later(self, hosted: Hosted) -> None:
+        self._network.task(self._discard(hosted), f"close {hosted.name}")
+
     async def _discard(self, hosted: Hosted) -> None:
         """Remove what a computation has here: its code, and its files where it asked for that."""
-        space = self._spaces.pop(hosted.computation, None)
-        self._contexts.pop(hosted.computation, None)
+        place = self._places.pop(hosted.computation, None)
         self._bundles.pop(hosted.computation, None)
         self._hosting.forget(hosted)
-        if space is not None:
-            space.close()
+        if place is not None:
+            place.space.close()
         if hosted.files:
             await self._network.files.release(hosted.computation.hex(), keep=not hosted.cleanup)
 
@@ -404,14 +274,14 @@ class Server:
             more = f"; {kept} detached runs go on" if kept else ""
             log.info("%s of %s: its client is gone, closed%s", hosted.name, peer.name, more)
             if self._hosting.abandon(hosted):
-                self._network.task(self._discard(hosted), f"close {hosted.name}")
+                self._discard_later(hosted)
 
     async def close(self) -> None:
         """End everything that is hosted here."""
         for hosted in list(self._hosting):
             numbers = self._hosting.close(hosted)
             await self._end_runs(hosted, numbers)
-            if hosted.computation in self._spaces:
+            if hosted.computation in self._places:
                 await self._discard(hosted)
 
     # --- the end of the process
@@ -437,28 +307,6 @@ def _listed(files: list[Any]) -> tuple[Listed, ...]:
             raise SetupRefused(f"an offer lists {name!r} with {size} bytes")
         listed.append((name, size, sha256, mode))
     return tuple(listed)
-
-
-class _RunEnd:
-    """Stands among the watchers of a run's coroutine, which tell it how that has ended."""
-
-    __slots__ = ("_coro", "_peer", "_server")
-
-    def __init__(self, server: Server, peer: Peer, coro: LocalCoro[Any]) -> None:
-        self._server = server
-        self._peer = peer
-        self._coro = coro
-
-    def returned(self, value: Any) -> None:
-        """It has returned."""
-        coro = self._coro
-        self._server.ended(self._peer, coro._number, Returned(value), coro._name)
-
-    def ended(self) -> None:
-        """It has ended in another way."""
-        outcome = self._coro.outcome
-        assert outcome is not None
-        self._server.ended(self._peer, self._coro.number, outcome)
 
 
 async def _call_plainly(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_init = asyncio.Future.__init__
+
 
 class Coro(TaskFace[T]):
     """A coroutine that runs ``func(*args, **kwargs)`` in a scheduler, from now on.
@@ -59,6 +61,7 @@ class Coro(TaskFace[T]):
 
     def __init__(self, func: Any, /, *args: Any, **kwargs: Any) -> None:
         scheduler = self._scheduler()
+        _init(self, loop=scheduler.loop)
         self._prepare(scheduler, func, args, kwargs)
         if get_ident() == scheduler.thread_id:
             # What scheduler.begin() does, without two calls: this makes every coroutine.

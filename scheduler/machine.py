@@ -127,12 +127,11 @@ class Machine(asyncio.Future[T]):
     ) -> Self:
         """Make a coroutine of a given scheduler; its caller hands it to ``scheduler.begin``."""
         self = cls.__new__(cls)
-        self._prepare(scheduler, func, args, kwargs, context)
+        _init(self, loop=scheduler.loop)
+        self._prepare(scheduler, func, args, kwargs, context, name)
         if number is not None:
             self._number = number
             scheduler.by_number[number] = self
-        if name is not None:
-            self._name = name
         return self
 
     def _prepare(
@@ -142,8 +141,9 @@ class Machine(asyncio.Future[T]):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: Context | None = None,
+        name: str | None = None,
     ) -> None:
-        _init(self, loop=scheduler.loop)
+        """Set all that a Future does not have; a Future it is already."""
         self.scheduler = scheduler
         self._wait: Any = READY
         self._value: Any = None
@@ -154,7 +154,7 @@ class Machine(asyncio.Future[T]):
         self._watchers: dict[Any, Callback | None] | None = None
         self._rare: Rare | None = None
         self._number = 0
-        self._name: str = getattr(func, "__name__", None) or entry.name_of(func)
+        self._name: str = name or getattr(func, "__name__", None) or entry.name_of(func)
         top = entry.first_frame(func, args, kwargs, self)
         self._top: Any = top
         self._send: Any = top.send
@@ -521,11 +521,15 @@ class Machine(asyncio.Future[T]):
             _set_exception(self, wrapped)
         else:
             _set_exception(self, error)
+        self._failed()
+        return None
+
+    def _failed(self) -> None:
+        """It has ended and not returned: tell who watches, and if nobody does, everybody."""
         if self._watchers:
             self._tell()
         elif not self.cancelled():
             self.scheduler.reports.failed(self)
-        return None
 
     def _returned_by_raise(self, value: Any) -> BaseException | None:
         code = getattr(self._top, "gi_code", None) or getattr(self._top, "cr_code", None)
@@ -583,8 +587,7 @@ class Machine(asyncio.Future[T]):
             except BaseException as error:
                 logger.warning("%s did not let itself be closed: %r", self._name, error)
         _set_cancelled(self)
-        if self._watchers is not None:
-            self._tell()
+        self._failed()
 
     def _tell(self, returned: bool = False, value: Any = None) -> None:
         watchers, self._watchers = self._watchers, None

@@ -14,11 +14,23 @@ from typing import Any, NoReturn
 from .errors import Terminated
 
 
-@dataclass(frozen=True, slots=True)
 class Returned:
-    """It returned ``value``."""
+    """It returned ``value``. No dataclass: making a frozen one takes three times as long, and there is one per run."""
 
-    value: Any
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value if isinstance(other, Returned) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Returned, self.value))
+
+    def __repr__(self) -> str:
+        return f"Returned(value={self.value!r})"
 
     def result(self) -> Any:
         """Return the value."""

@@ -109,19 +109,10 @@ class Scheduler(Life):
         if get_ident() != self.thread_id:
             self.check_thread("spawn")
         cls = coro_class or self.coro_class
-        coro = cls.__new__(cls)
-        coro._prepare(self, func, args, kwargs or {})
-        if number is not None:
-            coro._number = number
-            self.by_number[number] = coro
-        if name is not None:
-            coro._name = name
+        coro = cls._start(self, func, args, kwargs or {}, number=number, name=name)
         if daemon:
             coro._rarely().daemon = True
-        self.coros.add(coro)
-        self.ready.append(coro)
-        if not self.armed:
-            self.arm()
+        self._begin(coro)
         return coro
 
     def begin(self, coro: Coro[Any]) -> None:
@@ -134,6 +125,14 @@ class Scheduler(Life):
     def _begin(self, coro: Coro[Any]) -> None:
         self.coros.add(coro)
         self.ready.append(coro)
+        if not self.armed:
+            self.arm()
+
+    def _begin_all(self, coros: list[Any]) -> None:
+        """Let many new coroutines, which have numbers, run and be reached. Only in the loop's thread."""
+        self.coros.update(coros)
+        self.by_number.update([(coro._number, coro) for coro in coros])
+        self.ready.extend(coros)
         if not self.armed:
             self.arm()
 

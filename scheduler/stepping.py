@@ -201,7 +201,8 @@ class Stepper:
         dirty, self._dirty = self._dirty, []
         for thing in dirty:
             thing.flush()
-        if self._dirty and not self._flush_scheduled:  # marked again by a flush: not in this turn
+        # Marked again by a flush: not in this turn; while there is something to run, with one of those.
+        if self._dirty and not self.ready and not self._flush_scheduled:
             self._flush_scheduled = True
             self.loop.call_soon(self._flush_turn, context=self.context)
 

@@ -260,9 +260,10 @@ class Local(Codes, LocalCoro[Any], metaclass=FaceType):  # type: ignore[misc]  #
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: Context | None = None,
+        name: str | None = None,
     ) -> None:
         kwargs = self._with_own(func, args, kwargs)
-        super()._prepare(scheduler, func, args, kwargs, context)
+        super()._prepare(scheduler, func, args, kwargs, context, name)
 
     def _with_own(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The keyword arguments with this coroutine under its family's name, where the function wants it.

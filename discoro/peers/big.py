@@ -445,7 +445,7 @@ class BigMessages:
             peer.inbound.refuse_run(peer, incoming.source)
             return
         handle, detach = incoming.target >> 1, bool(incoming.target & 1)
-        server.run_big(peer, handle, detach, incoming.source, *incoming.parts())
+        server.runs.run_big(peer, handle, detach, incoming.source, *incoming.parts())
 
     def _hand_message(self, peer: Peer, incoming: _Incoming) -> None:
         inbound, target = peer.inbound, incoming.target

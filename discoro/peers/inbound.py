@@ -325,7 +325,7 @@ class Inbound:
         peer: Peer = session.user
         server = self._network.server
         if server is not None:
-            server.run(peer, target >> 1, bool(target & 1), source, payloads)
+            server.runs.run(peer, target >> 1, bool(target & 1), source, payloads)
             return
         for number in range(source, source + len(payloads)):
             self.refuse_run(peer, number)

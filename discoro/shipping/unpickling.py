@@ -14,7 +14,6 @@ from discoro.shipping import loading
 from discoro.shipping.errors import PythonMismatch, UndecodableValue
 from discoro.shipping.privatenames import plain_text
 
-_STACK_GLOBAL = 0x93
 _loads = pickle.loads
 
 
@@ -53,8 +52,8 @@ def loads(
     if type(data) is not bytes:
         data = bytes(data)
     try:
-        if _STACK_GLOBAL not in data:
-            return pickle.loads(data, buffers=buffers)
+        if 147 not in data:  # STACK_GLOBAL names something; a literal, for speed
+            return _loads(data) if buffers is None else _loads(data, buffers=buffers)
         unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
         unpickler.names = names or loading.HOME
         return unpickler.load()
@@ -76,7 +75,7 @@ def loads_each(
     values = []
     for data in payloads:
         try:
-            if type(data) is bytes and 147 not in data:  # _STACK_GLOBAL, as a literal for speed
+            if type(data) is bytes and 147 not in data:
                 values.append(_loads(data))
                 continue
         except Exception:

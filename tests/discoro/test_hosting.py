@@ -53,7 +53,7 @@ def test_there_are_only_so_many_runs_and_computations() -> None:
     hosting = Hosting(max_runs=2, max_computations=2)
     hosted = ready(hosting)
     for number in (1, 2):
-        hosting.started(hosting.for_run(hosted.handle, OWNER), number, False)
+        hosting.started(hosting.for_run(hosted.handle, OWNER), [number], False)
     with pytest.raises(RunRefused, match="2 runs"):
         hosting.for_run(hosted.handle, OWNER)
     hosting.ended(1)
@@ -68,9 +68,9 @@ def test_a_lost_client_takes_its_runs_with_it_but_not_the_detached_ones() -> Non
     hosting = Hosting(max_runs=10, max_computations=10)
     hosted = ready(hosting)
     other = ready(hosting, b"d" * 16, b"x" * 16)
-    hosting.started(hosted, 1, False)
-    hosting.started(hosted, 2, True)
-    hosting.started(other, 3, False)
+    hosting.started(hosted, [1], False)
+    hosting.started(hosted, [2], True)
+    hosting.started(other, [3], False)
     gone, doomed = hosting.owner_lost(OWNER)
     assert (gone, doomed) == ([hosted], [1])
     assert not hosting.abandon(hosted)
@@ -83,7 +83,7 @@ def test_a_lost_client_takes_its_runs_with_it_but_not_the_detached_ones() -> Non
 def test_the_last_run_does_not_end_a_computation_that_somebody_closes() -> None:
     hosting = Hosting(max_runs=10, max_computations=10)
     hosted = ready(hosting)
-    hosting.started(hosted, 1, False)
+    hosting.started(hosted, [1], False)
     assert hosting.close(hosted) == [1]
     assert hosting.owner_lost(OWNER) == ([], [])
     assert hosting.ended(1) is None
@@ -133,7 +133,7 @@ class Life(RuleBasedStateMachine):
         except (ComputationClosed, RunRefused):
             return
         self.last_run += 1
-        self.hosting.started(found, self.last_run, detach)
+        self.hosting.started(found, [self.last_run], detach)
         self.running.add(self.last_run)
 
     @precondition(lambda self: self.running)
