@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from discoro.coro import Coro, RemoteCoro, Start
@@ -30,6 +31,7 @@ from discoro.messages import (
 from discoro.peers.files import send_blob
 from discoro.scheduler import default
 from discoro.scheduler.checks import check_timeout
+from discoro.scheduler.default import HERE
 from discoro.scheduler.entry import is_entry, name_of
 from discoro.shipping.collecting import collect
 from discoro.shipping.unpicklable import arguments_of
@@ -54,12 +56,19 @@ Where = Coro[Any] | Location
 _INLINE = 256 << 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _SetUp:
-    """A computation at one server: the peer, and the handle that run entries name."""
+    """A computation at one server.
+
+    Attributes:
+        peer: The server.
+        target: What run entries name: its handle there, shifted for the bit of detached ones.
+        code: Key of the bundle.
+    """
 
     peer: Peer
-    handle: int
+    target: int
+    code: str
 
 
 class Computation(Generic[P, T]):
@@ -168,7 +177,8 @@ class Computation(Generic[P, T]):
                 known = self._at.get(there.process)
                 if known is None or known.peer is not there:
                     handle = await self._set_up(there, func, args, kwargs)
-                    self._at[there.process] = _SetUp(there, handle)
+                    assert self._bundle is not None
+                    self._at[there.process] = _SetUp(there, handle << 1, self._bundle.key)
                     self._closed.discard(there.process)
         return 0
 
@@ -304,62 +314,81 @@ class Computation(Generic[P, T]):
             PeerLost: If the server is gone; the coroutine may have run.
             TimeoutError: After the ``timeout`` of :meth:`options`; the start is cancelled.
         """
-        try:
-            network = self._network("run")
-        except (WrongThread, SchedulerClosed):
-            return self._run(peer, args, kwargs)  # for the loop that it is handed to
-        ready = self._ready_at(network, peer)
+        here = HERE.get()
+        if here is not None and here.thread_id == get_ident():  # the frequent case of what follows
+            network = cast("Network", here.elsewhere)
+        else:
+            try:
+                network = self._network("run")
+            except (WrongThread, SchedulerClosed):
+                return self._run(peer, args, kwargs)  # for the loop that it is handed to
+        known = self._ready_at(network, peer)
         wants = network.big.wants
-        if ready is None or self._timeout is not None or wants(args) or (kwargs and wants(kwargs)):
+        if known is None or self._timeout is not None or wants(args) or (kwargs and wants(kwargs)):
             return self._run(peer, args, kwargs)
-        there, handle = ready
-        return Start(self._begin(there, handle, args, kwargs), there)
+        return Start(self._begin_small(known, args, kwargs), known.peer)
 
     async def _run(self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coro[T]:
         """Run where something has to be waited for first, or borrowed: nothing happens before this is awaited."""
         network = self._network("run")
         late = f"{self._name} has not begun at {_told(peer)} after {self._timeout} s; its start is cancelled"
         async with within(self._timeout, lambda: late):
-            there, handle = self._ready_at(network, peer) or await self._find_ready(network, peer)
-            return cast("Coro[T]", await Start(self._begin(there, handle, args, kwargs), there))
+            known = self._ready_at(network, peer) or await self._find_ready(network, peer)
+            wants = network.big.wants
+            big = wants(args) or (kwargs and wants(kwargs))
+            begin = self._begin_big if big else self._begin_small
+            return cast("Coro[T]", await Start(begin(known, args, kwargs), known.peer))
 
-    def _begin(
-        self, there: Peer, handle: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _begin_small(
+        self, known: _SetUp, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RemoteCoro[T]:
-        network = there.network
+        there = known.peer
         number = there.next_run()
-        run: RemoteCoro[T] = RemoteCoro(network, there.process, number, self._name, there.hint)
-        assert self._bundle is not None
-        code = run.code = self._bundle.key
-        wants = network.big.wants
-        if wants(args) or (kwargs and wants(kwargs)):
-            there.runs[number] = run
-            try:
-                network.big.post_run(
-                    there, handle << 1 | self._detach, number, (args, kwargs), self._arguments
-                )
-            except BaseException:
-                del there.runs[number]
-                raise
-        else:
-            data = dumps((args, kwargs) if kwargs else (args,), self._arguments, code)
-            there.start(handle, self._detach, data, run)
+        run: RemoteCoro[T] = RemoteCoro(
+            there.network, there.process, number, self._name, there.hint
+        )
+        run.code = known.code
+        data = dumps((args, kwargs) if kwargs else (args,), self._arguments, known.code)
+        there.start(known.target | self._detach, data, run)
         return run
 
-    def _ready_at(self, network: Network, where: Where) -> tuple[Peer, int] | None:
-        """The peer and handle for ``where``, without waiting, where that is possible."""
-        process = where.process if isinstance(where, RemoteCoro) else getattr(where, "id", None)
-        if process is None and isinstance(where, Location):
-            process = network.reached(where)
-        known = self._at.get(process) if process is not None else None
-        if known is None or known.peer.ended is not None:
-            return None
-        session = known.peer.session
-        if session is None or session.congested:
-            return None
-        return known.peer, known.handle
+    def _begin_big(
+        self, known: _SetUp, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RemoteCoro[T]:
+        there = known.peer
+        number = there.next_run()
+        run: RemoteCoro[T] = RemoteCoro(
+            there.network, there.process, number, self._name, there.hint
+        )
+        run.code = known.code
+        there.runs[number] = run
+        try:
+            target = known.target | self._detach
+            there.network.big.post_run(there, target, number, (args, kwargs), self._arguments)
+        except BaseException:
+            del there.runs[number]
+            raise
+        return run
 
-    async def _find_ready(self, network: Network, where: Where) -> tuple[Peer, int]:
+    def _ready_at(self, network: Network, where: Where) -> _SetUp | None:
+        """What is set up at ``where``, without waiting, where that is possible."""
+        kind = type(where)
+        process: bytes | None
+        if kind is Location:
+            process = where.id or network.reached(where)  # type: ignore[union-attr, arg-type]
+        elif kind is RemoteCoro:
+            process = where.process  # type: ignore[union-attr]
+        else:
+            return None
+        known = self._at.get(process)  # type: ignore[arg-type]
+        if known is None:
+            return None
+        there = known.peer
+        if there.ended is not None or there.session is None or there.session.congested:
+            return None
+        return known
+
+    async def _find_ready(self, network: Network, where: Where) -> _SetUp:
         there = await network.peer_at(where)
         known = self._at.get(there.process)
         if known is None:
@@ -375,7 +404,7 @@ class Computation(Generic[P, T]):
             ) from lost
         assert there.session is not None
         await there.session.room()
-        return there, known.handle
+        return known
 
     @staticmethod
     def _network(call: str) -> Network:

@@ -23,7 +23,7 @@ from discoro.reference import Reference
 from discoro.scheduler import default
 from discoro.scheduler.checks import check_name, check_timeout
 from discoro.scheduler.default import HERE
-from discoro.scheduler.outcome import Failed, exception_of
+from discoro.scheduler.outcome import Failed, Returned, exception_of
 from discoro.scheduler.waits import Wait, Waitable, stepping
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
@@ -336,7 +336,14 @@ class RemoteCoro(Reference, Coro[T], Waitable):
         name: str = "",
         hint: tuple[str, int] | None = None,
     ) -> None:
-        Reference.__init__(self, network, process, number, name, hint)
+        # What Reference.__init__ does, without a call: there is one for each run.
+        self._network = network
+        self._peer = None
+        self.process = process
+        self.number = number
+        self.name = name
+        self.hint = hint
+        self.code = None
         self.outcome: Outcome | None = None
         self.refused: BaseException | None = None
         self.started = False
@@ -380,22 +387,33 @@ class RemoteCoro(Reference, Coro[T], Waitable):
             return await self
 
     def __await__(self) -> Generator[Any, Any, T]:
-        self.network.check_thread("await of a reference")
+        network = self._network or self.network
+        if get_ident() != network.scheduler.thread_id:
+            network.check_thread("await of a reference")
+        outcome = self.outcome
+        if type(outcome) is Returned:
+            self.heard = True
+            return outcome.value  # type: ignore[no-any-return]
         self._try_again()
         self.heard = True
         if self.outcome is None:
+            if stepping(network.scheduler) is not None and self._is_ours():
+                return (yield End(self))  # type: ignore[no-any-return]
             yield from self._ended().__await__()
         assert self.outcome is not None
         return cast(T, self.outcome.result())
 
+    def _is_ours(self) -> bool:
+        """Whether its end is told without a question: it was started from here, over a session that stands."""
+        return self.peer().runs.get(self.number) is self
+
     async def _ended(self) -> None:
-        peer = self.peer()
-        if peer.runs.get(self.number) is self:
+        if self._is_ours():
             while self.outcome is None:
                 await Word(self)
         else:
             try:
-                self.outcome = raisable(await peer.outcome_of(self.number))
+                self.outcome = raisable(await self.peer().outcome_of(self.number))
             except PeerUnreachable as error:
                 if self._lost is None:
                     raise
@@ -477,9 +495,7 @@ class RemoteCoro(Reference, Coro[T], Waitable):
         """What a scheduler waits with for its end, where no question has to be asked for that."""
         self._try_again()
         self.heard = True
-        if self.outcome is None and self.peer().runs.get(self.number) is not self:
-            return None
-        return End(self)
+        return End(self) if self.outcome is not None or self._is_ours() else None
 
     def _try_again(self) -> None:
         """Forget that the session was lost, once somebody has been told: the coroutine may live on (``detach=True``)."""
@@ -491,6 +507,14 @@ class RemoteCoro(Reference, Coro[T], Waitable):
                 self.outcome = None
 
     # --- called by the peer
+
+    def returned(self, value: Any) -> None:
+        """It has returned: the frequent case of :meth:`settle`."""
+        if self.outcome is None:
+            self.outcome = Returned(value)
+        self.started = True
+        if self._waiting is not None:
+            self.changed()
 
     def settle(self, outcome: Outcome) -> None:
         """It has ended; wake everybody who waits for that. The first outcome stays."""
@@ -586,9 +610,18 @@ class Start(Word, Generic[T]):
     __slots__ = ("_peer", "_steps")
 
     def __init__(self, run: RemoteCoro[T], peer: Peer) -> None:
-        super().__init__(run)
+        self._of = run
+        self._waiter = None
         self._peer = peer
         self._steps: Generator[Any, Any, Coro[T]] | None = None
+
+    def __await__(self) -> Generator[Any, Any, Coro[T]]:
+        run = self._of
+        if run.started:
+            return self._result()
+        if stepping(run.network.scheduler) is not None:
+            return (yield self)  # type: ignore[no-any-return]
+        return (yield from Wait.__await__(self))
 
     def start(self, waiter: Any) -> bool:
         """Give the reference where there was word from the server; or wait for that."""

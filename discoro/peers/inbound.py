@@ -19,7 +19,7 @@ from discoro.outcomes import FAILED, REFUSED, TERMINATED, decode_outcome, encode
 from discoro.peers.peer import OVERHEAD
 from discoro.scheduler import Coro as LocalCoro
 from discoro.scheduler import Mark
-from discoro.scheduler.outcome import Failed, Outcome, Returned
+from discoro.scheduler.outcome import Failed, Outcome
 from discoro.shipping.values import decode_exception, encode_exception, loads, loads_each
 from discoro.transport.errors import ProtocolError
 from discoro.transport.frames import KINDS, Kind
@@ -343,7 +343,7 @@ class Inbound:
             if run is None:
                 continue
             try:
-                run.settle(Returned(loads(data)))
+                run.returned(loads(data))
             except Exception as error:
                 refused = MessageRefused(f"the result of {run.name} could not be decoded: {error}")
                 run.settle(failed(refused))

@@ -37,7 +37,7 @@ log = logging.getLogger("discoro.peers")
 # What a message counts beside its length; the same on both sides of a lane.
 OVERHEAD = 64
 # A plain number: a member of an enum costs several times as much, and this one goes out with every message.
-_SEND = int(Kind.SEND)
+_SEND, _RUN = int(Kind.SEND), int(Kind.RUN)
 # So many numbers each side of a session may choose for coroutines it starts at the other.
 RUN_NUMBERS = 1 << 40
 
@@ -375,10 +375,13 @@ class Peer:
 
     # --- coroutines there
 
-    def start(self, handle: int, detach: bool, arguments: bytes, run: RemoteCoro[Any]) -> None:
-        """Start a coroutine there under the number that ``run`` has."""
+    def start(self, target: int, arguments: bytes, run: RemoteCoro[Any]) -> None:
+        """Start a coroutine there under the number that ``run`` has; the session must be open."""
         self.runs[run.number] = run
-        self.post(Kind.RUN, handle << 1 | detach, run.number, arguments)
+        if len(arguments) <= self._max_payload:
+            self._send(_RUN, target, run.number, arguments)
+        else:
+            self.post(_RUN, target, run.number, arguments)
 
     def next_run(self) -> int:
         """The number for the next coroutine started there; the session must be open."""
