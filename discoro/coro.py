@@ -620,8 +620,8 @@ class Start(Word, Generic[T]):
         if run.started:
             return self._result()
         if stepping(run.network.scheduler) is not None:
-            return (yield self)  # type: ignore[no-any-return]
-        return (yield from Wait.__await__(self))
+            return cast("Coro[T]", (yield self))
+        return cast("Coro[T]", (yield from Wait.__await__(self)))
 
     def start(self, waiter: Any) -> bool:
         """Give the reference where there was word from the server; or wait for that."""

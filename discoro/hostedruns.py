@@ -45,7 +45,7 @@ class HostedCoro(LocalCoro[Any]):
     _runs: HostedRuns
 
     # Made by C alone, as a Future; the rest is set by who makes it.
-    __init__ = asyncio.Future.__init__  # type: ignore[assignment]
+    __init__ = asyncio.Future.__init__
 
     def _returned(self, value: Any) -> None:
         self._ended()
@@ -119,7 +119,8 @@ class HostedRuns:
             self._refuse(peer, numbers, error)
             return
         room = self._hosting.room
-        space, coros = place.space, []
+        space = place.space
+        coros: list[HostedCoro] = []
         for number, data in zip(numbers, payloads, strict=True):
             if len(coros) == room:
                 self._refuse(peer, range(number, numbers.stop), self._hosting.full())
@@ -157,7 +158,7 @@ class HostedRuns:
         """The coroutine of a run, which does not run yet."""
         peer.check_run(number)
         scheduler = self._scheduler
-        coro = HostedCoro(loop=scheduler.loop)
+        coro: HostedCoro = HostedCoro(loop=scheduler.loop)
         try:
             args, kwargs = arguments if len(arguments) == 2 else (arguments[0], {})
             coro._prepare(

@@ -30,8 +30,9 @@ class Reference:
 
     resolve: ClassVar[Callable[..., Any]]
 
-    # Named, so that it is C's own also below Coro, which has one in Python.
-    __new__ = object.__new__
+    if not TYPE_CHECKING:
+        # Named, so that it is C's own also below Coro, which has one in Python.
+        __new__ = object.__new__
 
     def __init__(
         self,
