@@ -24,7 +24,7 @@ PURE = {
         "scheduler": "errors checks outcome mailbox driver entry names",
         "transport": (
             "errors limits addresses frames codec paths backoff delivery lanes session handshake proofs "
-            "secret throttle beacon hints transfer bulkframes ledger greeting"
+            "secret throttle beacon hints transfer bulkframes ledger greeting formerkeys"
         ),
         "discoro": (
             "messages hosting errors shipping.bundle shipping.errors shipping.privatenames "

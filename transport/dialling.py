@@ -36,6 +36,7 @@ class Dialler:
         frame: Callable[[Arrival, Frame], None],
         connect_timeout: float | None = None,
         waiting: Callable[[float], None] = lambda seconds: None,
+        given_up: Callable[[Arrival], None] = lambda arrival: None,
     ) -> Arrival:
         """Dial, bring up TLS, prove the secret, and let ``accepted`` and ``frame`` do the rest.
 
@@ -48,6 +49,7 @@ class Dialler:
             frame: Called with the answer; hands the connection on, or fails it.
             connect_timeout: Seconds for the TCP connection alone.
             waiting: Called every second with the seconds that a busy peer was waited for.
+            given_up: Called when the call is cancelled after ``accepted``: may write a last word, and close.
 
         Raises:
             TransportError: Whatever went wrong; PeerUnreachable has the OSError as its cause.
@@ -78,7 +80,9 @@ class Dialler:
             except TimeoutError as exc:
                 reason = "it stopped in the middle of the handshake"
                 raise PeerUnreachable(host, port, reason) from exc
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and arrival.proof is not None:
+                given_up(arrival)
             await arrival.leave(self._limits.tls_shutdown_timeout)
             raise
         return arrival

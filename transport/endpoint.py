@@ -29,6 +29,7 @@ from .errors import (
     SessionLost,
     TransportError,
 )
+from .formerkeys import FormerKeys
 from .frames import BatchCoder, FrameType, Hello
 from .greeting import Reset, claim, read_proof
 from .handshake import bulk_answer_proof, bulk_proof, resume_proof, resumed_proof, same_proof
@@ -81,6 +82,7 @@ class Endpoint:
 
     Attributes:
         sessions: By process id; those that are over are gone from it.
+        former: Keys of those that are over.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Endpoint:
         self._redials: dict[bytes, asyncio.Task[None]] = {}
         self.network: Network = network or TlsNetwork(credentials, limits)
         self.dialler = Dialler(self.network, credentials, limits)
+        self.former = FormerKeys(limits.max_sessions)
         self.openings = Openings(self)
         self._reception = Reception(self)
         self._ticker: asyncio.TimerHandle | None = None
@@ -367,6 +370,7 @@ class Endpoint:
         if self._sessions.get(session.process_id) is session:
             del self._sessions[session.process_id]
         self._by_id.pop(session.id, None)
+        self.former.remember(session.id, session.key)
         self._bulk_transports.pop(session.id, None)
         if session.has_bulk:
             session.bulk.close(error)
@@ -560,7 +564,8 @@ class Endpoint:
             self._ticker.cancel()
             self._ticker = None
         for task in list(self._tasks):
-            task.cancel()
+            if not task.cancelling():  # one that is being given up says so to its peer
+                task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         deadline = self.time() + self.limits.tls_shutdown_timeout

@@ -12,6 +12,9 @@ from .errors import ControlError, ProtocolError, SessionClosed, SessionLost
 from .frames import ID_BYTES, PROOF_BYTES, FrameType, Hello, ResetCode, bare
 from .limits import Limits
 
+MOST_PROOFS = 16
+"""Proofs in one OPEN; more than :data:`.formerkeys.KEYS` for each of the two sessions it may name cannot be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -24,6 +27,7 @@ class Open:
         instead: Session of the same two processes that is over for that side, or empty.
         fresh: Sessions that others have opened with that side, and of which it has heard nothing since. When one of them is
             the peer's own, whose OPENED is still on its way, the two dials have crossed.
+        proofs: That ``session``, or ``instead``, was opened by that side: with each key by which the peer may know it.
     """
 
     session: bytes
@@ -31,6 +35,7 @@ class Open:
     expect: bytes = b""
     instead: bytes = b""
     fresh: tuple[bytes, ...] = ()
+    proofs: tuple[bytes, ...] = ()
 
     def encode(self, epoch: int, limits: Limits) -> bytes:
         """Return the frame."""
@@ -39,6 +44,7 @@ class Open:
             "expect": self.expect,
             "instead": self.instead,
             "fresh": list(self.fresh),
+            "proofs": list(self.proofs),
             "hello": self.hello.to_control(),
         }
         return bare(FrameType.OPEN, epoch, 0, codec.encode(body, limits))
@@ -54,7 +60,13 @@ class Open:
         fresh = codec.field(data, "fresh", list, [])
         if not all(type(one) is bytes for one in fresh):
             raise ControlError("a session id that is not bytes in OPEN")
-        return cls(session, Hello.from_control(data.get("hello")), expect, instead, tuple(fresh))
+        proofs = codec.field(data, "proofs", list, [])
+        if len(proofs) > MOST_PROOFS or not all(
+            type(one) is bytes and len(one) == PROOF_BYTES for one in proofs
+        ):
+            raise ControlError("no proofs in the field for them in OPEN")
+        hello = Hello.from_control(data.get("hello"))
+        return cls(session, hello, expect, instead, tuple(fresh), tuple(proofs))
 
 
 def opened(epoch: int, last: int, hello: Hello, limits: Limits) -> bytes:

@@ -123,8 +123,18 @@ class Openings:
         opening.epoch += 1
 
         def accepted(arrival: Arrival) -> None:
-            fresh = tuple(endpoint.fresh_sessions())
-            wish = Open(opening.session, opening.ours, opening.expect, opening.instead, fresh)
+            assert arrival.proof is not None
+            former, transcript = endpoint.former, arrival.proof.transcript
+            wish = Open(
+                opening.session,
+                opening.ours,
+                opening.expect,
+                opening.instead,
+                tuple(endpoint.fresh_sessions()),
+                former.proofs(opening.session, transcript)
+                + former.proofs(opening.instead, transcript),
+            )
+            former.remember(opening.session, arrival.proof.key)
             arrival.write(wish.encode(opening.epoch, self._limits))
             opening.outstanding = True
 
@@ -139,8 +149,16 @@ class Openings:
                 raise ProtocolError(f"frame of type {frame.type} in answer to OPEN")
             self._answered()
 
+        def given_up(arrival: Arrival) -> None:
+            """Take OPEN back: the peer would keep a session for which nobody ever comes."""
+            if opening.outstanding and not arrival.done.done():
+                arrival.write(bare(FrameType.CLOSE, 0, 0))
+                arrival.fail(ConnectionLostEarly(None))
+
         try:
-            await endpoint.dialler.reach(opening.host, opening.port, accepted=accepted, frame=frame)
+            await endpoint.dialler.reach(
+                opening.host, opening.port, accepted=accepted, frame=frame, given_up=given_up
+            )
         except TransportError:
             if not resets:
                 raise
@@ -193,6 +211,9 @@ class Openings:
                 session = endpoint.sessions.get(reset.process)
             if session is not None:
                 return session
+            if reset.session and reset.session not in endpoint.former:
+                # Somebody else has claimed our process id, or we have forgotten: it is over in a while.
+                raise Busy(self._limits.dial_most)
             opening.instead = reset.session
             raise ConnectionLostEarly(None)
         if reset.code is ResetCode.BUSY:

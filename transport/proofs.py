@@ -21,6 +21,7 @@ Proofs of a session on another connection, th being that connection's::
     RESUME   HMAC-SHA256(kr, lv("discoro/1 resume") | th | epoch Q | rx Q)
     RESUMED  HMAC-SHA256(kr, lv("discoro/1 resumed") | th | epoch Q | rx Q)
     BULK     HMAC-SHA256(kr, lv("discoro/1 bulk") | th | session id), its answer with "discoro/1 bulk answer"
+    OPEN     HMAC-SHA256(kr, lv("discoro/1 open") | th | session id), of a session that it repeats or replaces
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ def bulk_proof(key: bytes, transcript: bytes, session: bytes) -> bytes:
 def bulk_answer_proof(key: bytes, transcript: bytes, session: bytes) -> bytes:
     """Return the proof of the side that takes a bulk connection for ``session``."""
     return _proof(key, b"discoro/1 bulk answer", transcript, session)
+
+
+def open_proof(key: bytes, transcript: bytes, session: bytes) -> bytes:
+    """Return the proof of who opens ``session`` again, or another one in its place."""
+    return _proof(key, b"discoro/1 open", transcript, session)
 
 
 def same_proof(one: bytes, other: bytes) -> bool:

@@ -21,6 +21,7 @@ from .handshake import (
     ServerHandshake,
     bulk_answer_proof,
     bulk_proof,
+    open_proof,
     resume_proof,
     resumed_proof,
     same_proof,
@@ -284,13 +285,9 @@ class Reception:
         endpoint = self._endpoint
         process = wish.hello.process_id
         known = endpoint.sessions.get(process)
-        if known is not None and known.id == wish.session:
-            self._open_again(arrival, known, epoch)
-            return
-        if known is not None and known.id == wish.instead:
-            if known.state is State.UP:
-                # Who has given it up has no link either: that is seen in a moment. Or it is not who it says.
-                self._reset(arrival, Reset(ResetCode.BUSY, retry_in=self._limits.dial_first))
+        if known is not None and self._owned(arrival, wish, known):
+            if known.id == wish.session:
+                self._open_again(arrival, known, epoch)
                 return
             endpoint.lose(known, SessionLost("the peer has given it up"))
             known = None
@@ -309,6 +306,15 @@ class Reception:
         )
         arrival.write(opened(epoch, 0, ours, self._limits))
         endpoint.attach(session, arrival, epoch, 0)
+
+    @staticmethod
+    def _owned(arrival: Arrival, wish: Open, known: Session) -> bool:
+        """Whether an OPEN names the session that there is, and comes from who has its key: anybody can claim a process id."""
+        assert arrival.proof is not None
+        if known.id not in (wish.session, wish.instead):
+            return False
+        expected = open_proof(known.key, arrival.proof.transcript, known.id)
+        return any(same_proof(proof, expected) for proof in wish.proofs)
 
     def _open_again(self, arrival: Arrival, session: Session, epoch: int) -> None:
         """The same OPEN once more: our answer was lost, so nothing of the session has reached the peer."""

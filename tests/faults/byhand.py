@@ -33,6 +33,7 @@ from discoro.transport.handshake import (
     Accepted,
     ClientHandshake,
     bulk_proof,
+    open_proof,
     resume_proof,
 )
 from discoro.transport.limits import Limits
@@ -161,12 +162,20 @@ class Member:
                 raise EOFError
             self._buffer += data
 
-    def open(self, *, instead: bytes = b"", **hello: Any) -> tuple[int, Any]:
-        """Say OPEN; return the type of the answer and what it said."""
+    def open(
+        self, *, instead: bytes = b"", key: bytes | None = None, **hello: Any
+    ) -> tuple[int, Any]:
+        """Say OPEN; return the type of the answer and what it said. ``key``: of the session that it names."""
         self.epoch += 1
         self.key = self.proof.key
         who = Hello(process_id=self.process, **{"name": "by hand", "run_base": 1 << 40, **hello})
-        self.say(Open(self.session, who, b"", instead).encode(self.epoch, LIMITS))
+        proofs = [
+            open_proof(key, self.proof.transcript, one)
+            for one in (self.session, instead)
+            if key is not None and one
+        ]
+        wish = Open(self.session, who, b"", instead, proofs=tuple(proofs))
+        self.say(wish.encode(self.epoch, LIMITS))
         kind, number, _, body = self.frame()
         if kind == FrameType.RESET:
             return kind, Reset.decode(number, body, LIMITS)

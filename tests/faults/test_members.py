@@ -23,9 +23,11 @@ from discoro.messages import Ended, Finish, Located, Offer, Ready, Setup, Wanted
 from discoro.messages import Locate as LocateMessage
 from discoro.shipping.collecting import collect
 from discoro.shipping.values import decode_exception, dumps
-from discoro.transport.frames import FrameType, Kind, ResetCode, bare
+from discoro.transport.frames import FrameType, Hello, Kind, ResetCode, bare
+from discoro.transport.greeting import Open
+from discoro.transport.handshake import open_proof
 from discoro.transport.limits import KIB, MIB
-from tests.faults.byhand import Member
+from tests.faults.byhand import LIMITS, Member
 from tests.functional import jobs
 from tests.processes import ServerProgram, World, memory
 
@@ -389,17 +391,78 @@ def test_a_claim_to_have_what_was_never_sent_ends_that_session(
         assert kind == FrameType.RESET and answer.code == ResetCode.RANGE
 
 
-def test_nobody_takes_the_place_of_a_process_whose_session_is_up(
-    shared: World, server: ServerProgram, beside: Any
+@pytest.mark.parametrize("link", ["up", "cut", "up, and nothing was said yet"])
+def test_nobody_takes_the_place_of_a_process_without_the_key_of_its_session(
+    link: str, shared: World, server: ServerProgram, beside: Any
 ) -> None:
     with Member.opened(server.port, shared.secret) as victim:
+        if link != "up, and nothing was said yet":
+            assert number_of_server(victim)
+        if link == "cut":
+            victim.hang_up()
         with Member(server.port, shared.secret, process=victim.process) as thief:
             kind, answer = thief.open()
             assert kind == FrameType.RESET and answer.code == ResetCode.HAVE_ONE
-            thief.prove()
-            kind, answer = thief.open(instead=answer.session)
-            assert kind == FrameType.RESET and answer.code == ResetCode.BUSY
+            session = answer.session
+            for guess in (None, b"?" * 32, thief.key):
+                thief.prove()
+                thief.session = os.urandom(16)
+                kind, answer = thief.open(instead=session, key=guess)
+                assert kind == FrameType.RESET and answer.code == ResetCode.HAVE_ONE
+                thief.prove()
+                thief.session = session  # as if it were an OPEN whose answer was lost
+                kind, answer = thief.open(key=guess)
+                assert kind == FrameType.RESET and answer.code == ResetCode.HAVE_ONE
+        if link == "cut":
+            assert victim.resume()[0] == FrameType.RESUMED
         assert number_of_server(victim)
+
+
+@pytest.mark.parametrize("link", ["up", "cut"])
+def test_a_process_replaces_its_own_session_at_once(
+    link: str, shared: World, server: ServerProgram, beside: Any
+) -> None:
+    """It has lost it; the server could not know."""
+    with Member.opened(server.port, shared.secret) as before:
+        assert number_of_server(before)
+        if link == "cut":
+            before.hang_up()
+        with Member(server.port, shared.secret, process=before.process) as after:
+            kind, _ = after.open(instead=before.session, key=before.key)
+            assert kind == FrameType.OPENED
+            assert number_of_server(after)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_open_that_is_taken_back_leaves_no_session(
+    at_once: bool, shared: World, server: ServerProgram, beside: Any
+) -> None:
+    with Member(server.port, shared.secret) as hasty:
+        who = Hello(process_id=hasty.process, name="hasty", run_base=1 << 40)
+        wish, taken_back = Open(hasty.session, who).encode(1, LIMITS), bare(FrameType.CLOSE, 0, 0)
+        hasty.say(wish + taken_back if at_once else wish)
+        assert hasty.frame()[0] == FrameType.OPENED
+        if not at_once:
+            hasty.say(taken_back)
+        assert hasty.ended()
+        with Member(server.port, shared.secret, process=hasty.process) as again:
+            assert again.open()[0] == FrameType.OPENED
+
+
+def test_a_proof_for_one_connection_is_worth_nothing_on_another(
+    shared: World, server: ServerProgram, beside: Any
+) -> None:
+    with Member.opened(server.port, shared.secret) as victim:
+        assert number_of_server(victim)
+        victim.hang_up()
+        with Member(server.port, shared.secret, process=victim.process) as thief:
+            proof = open_proof(victim.key, os.urandom(32), victim.session)
+            who = Hello(process_id=victim.process, name="thief")
+            wish = Open(thief.session, who, b"", victim.session, proofs=(proof,))
+            thief.say(wish.encode(1, LIMITS))
+            kind, number, *_ = thief.frame()
+            assert kind == FrameType.RESET and number == ResetCode.HAVE_ONE
+        assert victim.resume()[0] == FrameType.RESUMED
 
 
 def test_what_came_behind_a_big_message_that_never_did_is_not_lost_with_the_session(

@@ -18,6 +18,7 @@ from discoro.transport.errors import (
     SessionLost,
     WrongPeer,
 )
+from discoro.transport.greeting import Open
 from discoro.transport.limits import Limits
 from discoro.transport.memory import MemoryNetwork
 from discoro.transport.session import State
@@ -216,6 +217,58 @@ def test_a_dial_that_hears_nothing_waits_for_its_caller_and_no_longer() -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
             assert not one.events
+
+    run_async(main)
+
+
+def test_a_dial_given_up_after_open_leaves_no_session_at_the_other_end(
+    monkeypatch: Any,
+) -> None:
+    """The answer is on its way, or the peer computes, and the caller has no more time."""
+
+    async def main() -> None:
+        async with ends() as (one, other):
+            port = await other.listen()
+            encode = Open.encode
+
+            def gives_up(wish: Open, *args: Any) -> bytes:
+                (opening,) = one.endpoint.openings._openings.values()
+                assert opening.task is not None
+                opening.task.cancel()  # as connect() does at its timeout
+                return encode(wish, *args)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Open, "encode", gives_up)
+                with pytest.raises(PeerUnreachable):
+                    await one.endpoint.connect("127.0.0.1", port, timeout=5)
+            await eventually(lambda: other.told("lost"))
+            ((_, _, error),) = other.told("lost")
+            assert isinstance(error, SessionClosed) and error.by_peer
+            assert not one.endpoint.sessions and not other.endpoint.sessions
+            session = await one.endpoint.connect("127.0.0.1", port, timeout=5)
+            assert session is one.session
+
+    run_async(main)
+
+
+def test_a_session_whose_opening_was_cut_and_given_up_gives_way_to_the_next() -> None:
+    """There was nobody left to tell; the next dial proves that it may."""
+
+    async def main() -> None:
+        net = MemoryNetwork()
+        net.cuts = [560]  # OPEN has arrived, its answer does not
+        limits = Limits(dial_first=0.2, dial_most=0.2)
+        async with ends(limits=limits, network=lambda *_: net) as (one, other):
+            port = await other.listen()
+            connecting = asyncio.ensure_future(one.endpoint.connect("127.0.0.1", port, timeout=5))
+            await eventually(lambda: other.told("down"))
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            assert other.session.state is State.DOWN and not one.endpoint.sessions
+            session = await one.endpoint.connect("127.0.0.1", port, timeout=5)
+            assert other.session.id == session.id
+            session.send(1, 1, 1, b"x")
+            await eventually(lambda: other.got)
 
     run_async(main)
 

@@ -25,7 +25,7 @@ HELLO = Hello(process_id=bytes(16), name="me")
 
 
 def test_an_open_comes_back_as_it_went() -> None:
-    wish = Open(b"s" * 16, HELLO, b"e" * 16, b"i" * 16, (b"f" * 16,))
+    wish = Open(b"s" * 16, HELLO, b"e" * 16, b"i" * 16, (b"f" * 16,), (b"p" * 32, b"q" * 32))
     frame = wish.encode(3, LIMITS)
     assert HEADER.unpack_from(frame)[1:5] == (FrameType.OPEN, 0, 0, 3)
     assert Open.decode(frame[HEADER.size :], LIMITS) == wish
@@ -41,6 +41,9 @@ def test_an_open_comes_back_as_it_went() -> None:
         {"instead": b"short"},
         {"fresh": "x"},
         {"fresh": [5]},
+        {"proofs": "x"},
+        {"proofs": [b"short"]},
+        {"proofs": [b"p" * 32] * 17},
         {"hello": None},
         {"hello": []},
     ],

@@ -21,6 +21,7 @@ from discoro.transport.proofs import (
     channel_identifier,
     client_tag,
     cluster_tag,
+    open_proof,
     resume_proof,
     resumed_proof,
     same_proof,
@@ -137,6 +138,7 @@ def test_the_tags_and_proofs_are_as_documented() -> None:
     assert resume_proof(KEY, th, 3, 4) == mac(KEY, b"\x10discoro/1 resume" + th + epoch_rx)
     assert resumed_proof(KEY, th, 3, 4) == mac(KEY, b"\x11discoro/1 resumed" + th + epoch_rx)
     session = b"i" * 16
+    assert open_proof(KEY, th, session) == mac(KEY, b"\x0ediscoro/1 open" + th + session)
     assert bulk_proof(KEY, th, session) == mac(KEY, b"\x0ediscoro/1 bulk" + th + session)
     assert bulk_answer_proof(KEY, th, session) == mac(
         KEY, b"\x15discoro/1 bulk answer" + th + session
@@ -152,6 +154,8 @@ def test_no_two_proofs_are_ever_the_same() -> None:
         *(resumed_proof(KEY, TRANSCRIPT, e, r) for e in (1, 2) for r in (1, 2)),
         resume_proof(KEY, other, 1, 1),
         resume_proof(other, TRANSCRIPT, 1, 1),
+        open_proof(KEY, TRANSCRIPT, b"1" * 16),
+        open_proof(KEY, TRANSCRIPT, b"2" * 16),
         bulk_proof(KEY, TRANSCRIPT, b"1" * 16),
         bulk_answer_proof(KEY, TRANSCRIPT, b"1" * 16),
         client_tag(keys, TRANSCRIPT),
