@@ -44,11 +44,13 @@ class NewFile:
         self._size = size
 
     def renew(self) -> None:
-        """Write other content."""
+        """Write other content; to the disk, so that writing it back is not part of what is measured then."""
         with self.path.open("wb") as file:
             file.write(os.urandom(MIB))
             for _ in range(self._size - 1):
                 file.write(self._block)
+            file.flush()
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Remove it."""

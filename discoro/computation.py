@@ -28,7 +28,6 @@ from discoro.messages import (
     Setup,
     Wanted,
 )
-from discoro.peers.files import send_blob
 from discoro.scheduler import default
 from discoro.scheduler.checks import check_timeout
 from discoro.scheduler.default import HERE
@@ -108,6 +107,7 @@ class Computation(Generic[P, T]):
         self._arguments = arguments_of(self._name)
         self._bundle: Bundle | None = None
         self._at: dict[bytes, _SetUp] = {}
+        self._collecting = asyncio.Lock()
         self._setting_up: dict[bytes, asyncio.Lock] = {}
         self._closed: set[bytes] = set()
         self._detach = False
@@ -204,9 +204,11 @@ class Computation(Generic[P, T]):
             assert isinstance(wanted, Wanted)
             sources: dict[bytes, tuple[Any, int]] = {bundle.digest: ([encoded], len(encoded))}
             sources.update({item.sha256: (item.path, item.size) for item in bundle.files})
+            sent = len(offer.bundle or b"")
             for digest in wanted.digests:
-                source, size = sources[digest]
-                await send_blob(peer, bundle.id, digest, source, size)
+                sent += await peer.network.files.send_blob(
+                    peer, bundle.id, digest, *sources[digest]
+                )
             ready = await requests.ask(peer, Setup(bundle.id, call))
         except asyncio.CancelledError:
             if peer.ended is None:
@@ -214,7 +216,6 @@ class Computation(Generic[P, T]):
                 peer.post(Kind.NOTICE, 0, 0, notice.encode())
             raise
         assert isinstance(ready, Ready)
-        sent = len(offer.bundle or b"") + sum(sources[digest][1] for digest in wanted.digests)
         log.info("%s: set up at %s, %d bytes of code and files sent", self._name, peer.name, sent)
         return ready.handle
 
@@ -230,10 +231,10 @@ class Computation(Generic[P, T]):
 
     async def _collected(self) -> Bundle:
         if self._bundle is None:
-            # Hashing files takes a while; another setup at the same time gets the same bundle.
-            bundle = await asyncio.to_thread(collect, self._function, self._depends)
-            if self._bundle is None:
-                self._bundle = bundle
+            # Hashing files takes a while; another setup at the same time waits for it.
+            async with self._collecting:
+                if self._bundle is None:
+                    self._bundle = await asyncio.to_thread(collect, self._function, self._depends)
         return self._bundle
 
     async def close(

@@ -231,7 +231,7 @@ class Wanted(Message):
 @_message(22)
 @dataclass(frozen=True, slots=True)
 class Blob(Message):
-    """Bytes for the cache, over ``transfer``. Answer: Done, when they are there and their hash is right."""
+    """Bytes for the cache, over ``transfer``. Answer: Done, when they are there and their hash is right; 0: they were there."""
 
     digest: bytes
     size: int

@@ -143,8 +143,7 @@ class Server:
 
     async def _blob(self, peer: Peer, blob: Blob) -> Message:
         self._hosting.find(blob.computation, peer.process)
-        await self._network.files.receive(peer, blob)
-        return Done(1)
+        return Done(1 if await self._network.files.receive(peer, blob) else 0)
 
     async def _setup(self, peer: Peer, setup: Setup) -> Message:
         hosted = self._hosting.find(setup.computation, peer.process)

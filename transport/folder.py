@@ -73,10 +73,18 @@ def describe(path: str | os.PathLike[str], name: str) -> FileFacts:
 def hash_file(fd: int) -> tuple[bytes, int]:
     """Return the SHA-256 and the length of an open file; its position is not used."""
     digest, size = hashlib.sha256(), 0
-    while data := os.pread(fd, READ_BYTES, size):
+    for data in _pieces(fd):
         digest.update(data)
         size += len(data)
     return digest.digest(), size
+
+
+def _pieces(fd: int) -> Iterator[bytes]:
+    """Yield the content of an open file; its position is not used."""
+    offset = 0
+    while data := os.pread(fd, READ_BYTES, offset):
+        yield data
+        offset += len(data)
 
 
 @contextmanager
@@ -221,6 +229,8 @@ class PartFile:
         self._replace = replace
         self._mode = facts.mode & modes
         self._digest = hashlib.sha256()
+        # False: the bytes came from where they were checked.
+        self._checks = True
         self._size = 0
         self._part = PART_PREFIX + secrets.token_hex(8)
         self._fd, self._folder = self._create()
@@ -251,21 +261,42 @@ class PartFile:
         while data:
             data = data[os.write(self._fd, data) :]
 
-    def copy_from(self, source: int) -> None:
-        """Take the whole content of an open file, sharing its blocks where the file system can."""
+    def copy_from(self, source: int, *, checked: bool = False) -> None:
+        """Take the whole content of an open file, sharing its blocks where the file system can.
+
+        Args:
+            source: Its descriptor.
+            checked: Its bytes are known to be right: they are not hashed again.
+        """
+        self._checks = not checked
         try:
             fcntl.ioctl(self._fd, _FICLONE, source)
         except OSError:
-            offset = 0
-            while data := os.pread(source, READ_BYTES, offset):
-                self.write(memoryview(data))
-                offset += len(data)
+            if checked:
+                self._copy_inside(source)
+            else:
+                for data in _pieces(source):
+                    self.write(memoryview(data))
         else:
-            offset = 0
-            while data := os.pread(self._fd, READ_BYTES, offset):
-                self._digest.update(data)
-                offset += len(data)
-            self._size = offset
+            if not checked:
+                for data in _pieces(self._fd):
+                    self._digest.update(data)
+            self._size = os.fstat(self._fd).st_size
+
+    def _copy_inside(self, source: int) -> None:
+        """Let the kernel copy, where it can: that takes half the time."""
+        size = os.fstat(source).st_size
+        try:
+            while self._size < size:
+                count = os.copy_file_range(source, self._fd, size - self._size, self._size)
+                if not count:
+                    return
+                self._size += count
+        except (AttributeError, OSError):
+            if self._size:
+                raise
+            for data in _pieces(source):
+                self.write(memoryview(data))
 
     def finish(self) -> os.stat_result:
         """Check length and hash, set mode and time, give the file its name.
@@ -278,7 +309,8 @@ class PartFile:
             NameHeld: If something lies there and may not be replaced.
         """
         facts = self._facts
-        if (self._digest.digest(), self._size) != (facts.sha256, facts.size):
+        right = not self._checks or self._digest.digest() == facts.sha256
+        if not right or self._size != facts.size:
             raise FileDamaged(facts.name, "its bytes are not those that were announced")
         os.fchmod(self._fd, self._mode)
         if facts.mtime_ns is not None:

@@ -6,8 +6,9 @@ One folder per user and node, 0700, shared by all its processes::
     <folder>/ab/.part-... being written
 
 Several processes may add, use and remove at once: a content gets its name whole, by a rename, whoever is second replaces it
-by the same bytes, and what was removed meanwhile is missing, not wrong. A content is hashed again each time it is used: a
-file in a cache can rot, or be edited by its owner.
+by the same bytes, and what was removed meanwhile is missing, not wrong. A process hashes a content when it first uses it, and
+again when the file is not the same any more (inode, size, time of change): a file in a cache can rot, or be edited by its owner.
+The time of access says when it was used last.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _COUNT_SECONDS = 60.0
 _STALE_SECONDS = 86400.0
 """An unfinished file so old has no writer any more: a transfer is bound to a session, and this process has seen none."""
 _DIGEST = re.compile("[0-9a-f]{64}")
+_MOST_CHECKED = 65_536
+"""So many contents are remembered as checked."""
 
 
 class Missing(FileDamaged):
@@ -60,6 +63,8 @@ class Store:
         # What the store holds, as far as this process knows, and when it last counted.
         self._total = 0
         self._counted = float("-inf")
+        # What the files were like when this process hashed them. One assignment at a time: threads may do so at once.
+        self._checked: dict[bytes, tuple[int, int, int, int]] = {}
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._top = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if os.fstat(self._top).st_uid != os.geteuid():
@@ -80,7 +85,7 @@ class Store:
             found = os.stat(path, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
                 return False
-            os.utime(path, (self._clock(), self._clock()))
+            os.utime(path, ns=(int(self._clock() * 1e9), found.st_mtime_ns))
         except OSError:
             return False
         return True
@@ -107,7 +112,7 @@ class Store:
                 name, "bytes on the disk", max(0, free - self._limits.free_space), size
             )
         facts = FileFacts(name=name, size=size, sha256=sha256, mode=0o400)
-        return PartFile(self._top, (name[:2], name), facts, replace=True)
+        return _Storing(self, self._top, (name[:2], name), facts)
 
     def add_file(self, path: str | os.PathLike[str]) -> FileFacts:
         """Take over a copy of a local file; return its facts, its last part as the name.
@@ -126,8 +131,18 @@ class Store:
                     part.abort()
         return facts
 
+    def is_checked(self, sha256: bytes, found: os.stat_result) -> bool:
+        """Whether this process has hashed the file that looks so."""
+        return self._checked.get(sha256) == _look(found)
+
+    def note_checked(self, sha256: bytes, found: os.stat_result) -> None:
+        """A file that looks so has this content: it was hashed just now."""
+        if len(self._checked) >= _MOST_CHECKED:
+            self._checked = {}
+        self._checked[sha256] = _look(found)
+
     def copy_into(self, part: PartFile, sha256: bytes) -> None:
-        """Fill ``part`` with a content and finish it, which checks the bytes once more.
+        """Fill ``part`` with a content and finish it; the bytes are hashed unless this very file was before.
 
         Raises:
             Missing: If it is not here, or is damaged, and then is removed: let it be sent again.
@@ -139,8 +154,10 @@ class Store:
             part.abort()
             raise Missing(name, f"is not in the cache: {exc.strerror}") from None
         try:
-            part.copy_from(fd)
+            found = os.fstat(fd)
+            part.copy_from(fd, checked=self.is_checked(sha256, found))
             part.finish()
+            self.note_checked(sha256, found)
         except FileDamaged as exc:
             self.discard(sha256)
             raise Missing(name, f"was damaged in the cache: {exc.reason}") from None
@@ -185,7 +202,7 @@ class Store:
         if self._total <= limit and now - self._counted < _COUNT_SECONDS:
             return
         found = sorted(
-            ((facts.st_mtime, facts.st_size, path) for path, facts in self._contents()),
+            ((facts.st_atime, facts.st_size, path) for path, facts in self._contents()),
             key=lambda entry: entry[0],
         )
         self._counted = now
@@ -219,3 +236,22 @@ class Store:
                         os.unlink(file.path)
                 except FileNotFoundError:
                     pass  # another process was quicker
+
+
+class _Storing(PartFile):
+    """A content on its way into a store."""
+
+    def __init__(self, store: Store, top: int, parts: tuple[str, str], facts: FileFacts) -> None:
+        super().__init__(top, parts, facts, replace=True)
+        self._store = store
+
+    def finish(self) -> os.stat_result:
+        """Check it, give it its name."""
+        found = super().finish()
+        self._store.note_checked(self._facts.sha256, found)
+        return found
+
+
+def _look(found: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what is different after a file was written to, or replaced."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A content that is on its way to a machine is waited for before another server there gets it as well: so many seconds, and
+# one more for so many bytes. Short ones are not worth it.
+_PATIENCE = 2.0
+_SLOW = 10e6
+_WORTH_WAITING = 64 << 10
+
 # Name, size, SHA-256 and mode, as an offer lists them.
 Listed = tuple[str, int, bytes, int]
 
@@ -43,6 +49,8 @@ class Files:
         self._titles: dict[str, str] = {}
         # A server's own folder, where its computations find their files; else only send_file puts some there.
         self._serves = self._workdir is not None
+        # Contents on their way to servers, by the server's host: (host, digest) -> the first one has it.
+        self._going: dict[tuple[str, bytes], asyncio.Future[bool]] = {}
         network.requests.on(SendFile, self._sent)
         network.requests.on(DeleteFile, self._delete)
 
@@ -78,15 +86,19 @@ class Files:
         """Whether these bytes have to be sent."""
         return not await _threaded(lambda: self.store.has(digest, size))
 
-    async def receive(self, peer: Peer, blob: Blob) -> None:
-        """Take bytes for the cache."""
+    async def receive(self, peer: Peer, blob: Blob) -> bool:
+        """Take bytes for the cache; False if they have come meanwhile, to another process of this user."""
         _check_content(blob.digest.hex(), blob.digest, blob.size)
+        if not await self.missing(blob.digest, blob.size):
+            peer.refuse_transfer(blob.transfer, blob.size, "is there already")
+            return False
         try:
             writer = await _threaded(self.store.writer, blob.digest, blob.size)
         except FileRefused:
             peer.refuse_transfer(blob.transfer, blob.size, "refused")
             raise
         await peer.bulk.expect(blob.transfer, blob.size, writer)
+        return True
 
     async def read(self, digest: bytes) -> bytes:
         """The bytes of a bundle in the cache, their hash checked once more."""
@@ -126,6 +138,45 @@ class Files:
             folder = os.path.join(StateFolder().make().path, "cache")
             self._store = Store(folder, self._network.limits)
         return self._store
+
+    # --- computations: at the client
+
+    async def send_blob(
+        self, peer: Peer, computation: bytes, digest: bytes, source: Any, size: int
+    ) -> int:
+        """Send bytes that a server wants; gives how many went, once they are there and their hash is right.
+
+        Servers of one machine mostly share a cache: what goes to one of them is waited for, and then offered to the others,
+        who refuse what they have. Not for ever: that one may be busy.
+        """
+        key = (peer.hint[0] if peer.hint is not None else "", digest)
+        patience = _PATIENCE + size / _SLOW
+        while size > _WORTH_WAITING and (first := self._going.get(key)) is not None:
+            await asyncio.wait([first], timeout=patience)
+            if not first.done() or first.result():
+                return await self._send_blob(peer, computation, digest, source, size)
+        first = self._going[key] = asyncio.get_running_loop().create_future()
+        sent = -1
+        try:
+            sent = await self._send_blob(peer, computation, digest, source, size)
+        finally:
+            first.set_result(sent >= 0)
+            if self._going.get(key) is first:
+                del self._going[key]
+        return sent
+
+    async def _send_blob(
+        self, peer: Peer, computation: bytes, digest: bytes, source: Any, size: int
+    ) -> int:
+        transfer = peer.bulk.send(source, size)
+        try:
+            answer = await self._network.requests.ask(
+                peer, Blob(digest, size, transfer.number, computation)
+            )
+        except BaseException:
+            peer.bulk.cancel(transfer.number)
+            raise
+        return size if isinstance(answer, Done) and answer.value == 1 else 0
 
     # --- send_file and del_file: at the receiver
 
@@ -208,16 +259,6 @@ class Files:
             self._store.close()
 
 
-async def send_blob(peer: Peer, computation: bytes, digest: bytes, source: Any, size: int) -> None:
-    """Send bytes that a server wants; returns once they are there and their hash is right."""
-    transfer = peer.bulk.send(source, size)
-    try:
-        await peer.network.requests.ask(peer, Blob(digest, size, transfer.number, computation))
-    except BaseException:
-        peer.bulk.cancel(transfer.number)
-        raise
-
-
 def _check_content(name: str, digest: bytes, size: int) -> None:
     """See that an announced content can be one at all; what came is only known to be bytes and a number.
 
@@ -250,4 +291,4 @@ async def _threaded(function: Callable[..., T], *args: Any) -> T:
         raise FileRefused(str(error.filename or ""), error.strerror or str(error)) from error
 
 
-__all__ = ["Files", "send_blob"]
+__all__ = ["Files"]

@@ -97,6 +97,41 @@ def test_a_content_that_rotted_is_missing_and_gone(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_content_is_hashed_when_it_is_first_used_and_when_its_file_has_changed(
+    tmp_path: Path,
+) -> None:
+    writing, using = Store(tmp_path / "cache", LIMITS), Store(tmp_path / "cache", LIMITS)
+    file = put(writing, b"right")
+    (path,) = (tmp_path / "cache").rglob(file.sha256.hex())
+    assert get(using, file, tmp_path) == b"right"
+    assert using.has(file.sha256, file.size)
+    assert using.is_checked(file.sha256, path.stat())
+    assert writing.is_checked(file.sha256, path.stat())
+
+    path.chmod(0o600)
+    path.write_bytes(b"wrong")
+    assert not using.is_checked(file.sha256, path.stat())
+    with pytest.raises(Missing, match="damaged"):
+        get(using, file, tmp_path)
+    writing.close()
+    using.close()
+
+
+def test_a_checked_content_is_copied_whole_and_a_shorter_one_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache", LIMITS)
+    data = os.urandom(3_000_001)
+    file = put(store, data)
+    assert get(store, file, tmp_path) == data
+    assert get(store, file, tmp_path) == data
+    (path,) = (tmp_path / "cache").rglob(file.sha256.hex())
+    path.chmod(0o600)
+    os.truncate(path, 1000)
+    store.note_checked(file.sha256, path.stat())
+    with pytest.raises(Missing, match="damaged"):
+        get(store, file, tmp_path)
+    store.close()
+
+
 def test_a_content_can_be_read_whole(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache", LIMITS)
     file = put(store, b"right")
