@@ -22,6 +22,18 @@ def why_no_namespaces() -> str:
     return ""
 
 
+def why_no_firewall() -> str:
+    """Why network namespaces with rules in them are not to be had here; empty where they are."""
+    if why := why_no_namespaces():
+        return why
+    if shutil.which("nft") is None:
+        return "no `nft` here"
+    probe = ["unshare", "-n", "nft", "add", "table", "inet", "probe"]
+    if subprocess.run(probe, capture_output=True).returncode != 0:
+        return "this kernel has no nftables"
+    return ""
+
+
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
@@ -50,3 +62,40 @@ def two_machines() -> Iterator[tuple[str, str]]:
     finally:
         for name in made:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@contextmanager
+def deaf(*hosts: str) -> Iterator[None]:
+    """These machines hear nothing more from the cable, and nobody is told: what arrives is dropped before TCP sees it."""
+    for host in hosts:
+        nft(host, "add", "table", "inet", "deaf")
+        nft(
+            host,
+            "add",
+            "chain",
+            "inet",
+            "deaf",
+            "arriving",
+            "{ type filter hook input priority 0; }",
+        )
+        nft(host, "add", "rule", "inet", "deaf", "arriving", "iifname", "cable", "drop")
+    try:
+        yield
+    finally:
+        for host in hosts:
+            nft(host, "delete", "table", "inet", "deaf")
+
+
+@contextmanager
+def unplugged(host: str) -> Iterator[None]:
+    """The cable is pulled out of a machine, which notices."""
+    ip("-n", host, "link", "set", "cable", "down")
+    try:
+        yield
+    finally:
+        ip("-n", host, "link", "set", "cable", "up")
+
+
+def nft(host: str, *words: str) -> None:
+    command = ["ip", "netns", "exec", host, "nft", *words]
+    subprocess.run(command, check=True, capture_output=True)

@@ -83,9 +83,16 @@ class Program:
     """One running Python program with its output in files."""
 
     def __init__(
-        self, folder: Path, command: list[str], environment: dict[str, str], name: str
+        self,
+        folder: Path,
+        command: list[str],
+        environment: dict[str, str],
+        name: str,
+        inside: str = "",
     ) -> None:
         self.name = name
+        if inside:  # a network namespace, see tests/hosts.py
+            command = ["ip", "netns", "exec", inside, *command]
         self._out = folder / f"{name}.out"
         self._err = folder / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -141,11 +148,17 @@ class ServerProgram(Program):
     """A process that hosts computations."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], options: dict[str, Any], limits: Any
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        options: dict[str, Any],
+        limits: Any,
+        inside: str = "",
     ) -> None:
         name = options["name"]
         command = [sys.executable, "-c", SERVER, json.dumps(options), json.dumps(limits)]
-        super().__init__(folder, command, environment, name)
+        super().__init__(folder, command, environment, name, inside)
+        self._address = options["node"]
         self._where: tuple[int, str] | None = None
 
     @property
@@ -163,7 +176,7 @@ class ServerProgram(Program):
     @property
     def location(self) -> Location:
         """As a user would type it: address and port."""
-        return Location("127.0.0.1", self.port)
+        return Location(self._address, self.port)
 
 
 class World:
@@ -188,8 +201,10 @@ class World:
             "PYTHONWARNINGS": "error",
         }
 
-    def server(self, *, limits: dict[str, Any] | None = None, **options: Any) -> ServerProgram:
-        """Start a server; it is ready once its ``port`` was asked for."""
+    def server(
+        self, *, limits: dict[str, Any] | None = None, inside: str = "", **options: Any
+    ) -> ServerProgram:
+        """Start a server, also inside a network namespace; it is ready once its ``port`` was asked for."""
         self._count += 1
         known = {
             "name": f"server-{self._count}",
@@ -197,17 +212,23 @@ class World:
             "tcp_port": 0,
             "udp_port": self.udp_port,
         }
-        server = ServerProgram(self.folder, self.environment, {**known, **options}, limits or {})
+        server = ServerProgram(
+            self.folder, self.environment, {**known, **options}, limits or {}, inside
+        )
         self.programs.append(server)
         return server
 
-    def program(self, text: str, *arguments: object, **environment: str) -> Program:
+    def program(
+        self, text: str, *arguments: object, inside: str = "", **environment: str
+    ) -> Program:
         """Write a program to a file and run it as ``__main__``."""
         self._count += 1
         path = self.folder / f"program_{self._count}.py"
         path.write_text(textwrap.dedent(text))
         command = [sys.executable, str(path), *map(str, arguments)]
-        program = Program(self.folder, command, {**self.environment, **environment}, path.stem)
+        program = Program(
+            self.folder, command, {**self.environment, **environment}, path.stem, inside
+        )
         self.programs.append(program)
         return program
 

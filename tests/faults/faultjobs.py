@@ -161,3 +161,12 @@ class Swells:
 
 async def receive_one(coro: Any = None) -> Any:
     return Hangs, Swells, await coro.receive()
+
+
+async def echo_to_the_end(client: Any, path: str, coro: Any = None) -> None:
+    """Send back whatever comes; leave a file when this ends, however that is."""
+    try:
+        while True:
+            client.send(await coro.receive())
+    finally:
+        open(path, "w").close()
