@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -17,6 +18,7 @@ class CuttingProxy:
         budget: Asked per connection: after how many bytes, both directions together, it is cut; None: never.
         seed: Decides whether a cut is a reset or a polite end.
         delay: Seconds that each piece is held back.
+        listen: Address to listen on.
 
     Attributes:
         port: Where the proxy listens, once it was started.
@@ -34,6 +36,7 @@ class CuttingProxy:
         budget: Callable[[], int | None] = lambda: None,
         seed: int = 0,
         delay: float = 0.0,
+        listen: str = "127.0.0.1",
     ) -> None:
         self.port = 0
         self.cuts = 0
@@ -41,11 +44,12 @@ class CuttingProxy:
         self.delay = delay
         self.connections: set[_Connection] = set()
         self.stalled = False
-        self.refusing = False
         self.random = random.Random(seed)
         self.target = (host, port)
+        self.listen = listen
         self.budget = budget
         self._server: asyncio.Server | None = None
+        self._reserved: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> CuttingProxy:
@@ -56,10 +60,16 @@ class CuttingProxy:
         await self.close()
 
     async def start(self, port: int = 0) -> int:
-        """Listen on loopback; returns the port."""
+        """Listen; returns the port. It stays ours while nobody listens on it."""
+        if self._reserved is None:
+            self._reserved = socket.socket()
+            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._reserved.bind((self.listen, port))
+            self.port = self._reserved.getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accepted, "127.0.0.1", port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await loop.create_server(
+            self._accepted, self.listen, self.port, reuse_address=True
+        )
         return self.port
 
     def _accepted(self) -> asyncio.Protocol:
@@ -96,6 +106,9 @@ class CuttingProxy:
     async def close(self) -> None:
         """Cut everything and listen no more; nothing is left behind."""
         await self.stop_listening()
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
         self.cut()
         for task in list(self._tasks):
             task.cancel()

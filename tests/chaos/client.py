@@ -1,6 +1,6 @@
 """A client of a chaos plan: holds conversations with all servers until it is told to stop. Run as a program.
 
-``python -m tests.chaos.client FOLDER NAME SEED UDP_PORT PORT...``: the ports are those of the fault proxies, one per server. It
+``python -m tests.chaos.client FOLDER NAME SEED UDP_PORT HOST PORT...``: where the fault proxies are, one per server. It
 stops when a file ``stop`` appears in the folder, and then shows that every server is usable.
 """
 
@@ -25,12 +25,12 @@ SIZES = [0] * 30 + [200] * 10 + [5_000] * 5 + [100_000] * 2 + [1_500_000]
 class Client:
     """The work of one process."""
 
-    def __init__(self, folder: Path, name: str, seed: int, ports: list[int]) -> None:
+    def __init__(self, folder: Path, name: str, seed: int, where: list[Location]) -> None:
         self.folder = folder
         self.name = name
         self.record = Recorder(folder, name)
         self.seed = seed
-        self.where = [Location("127.0.0.1", port) for port in ports]
+        self.where = where
         self.over = asyncio.Event()
         self.watchman: Any = None
         self.names: dict[tuple[bytes, int], str] = {}
@@ -134,8 +134,9 @@ class Client:
 
 
 async def main(coro: Any = None) -> None:
-    folder, name, seed, _, *ports = sys.argv[1:]
-    await Client(Path(folder), name, int(seed), [int(port) for port in ports]).run(coro)
+    folder, name, seed, _, host, *ports = sys.argv[1:]
+    where = [Location(host, int(port)) for port in ports]
+    await Client(Path(folder), name, int(seed), where).run(coro)
 
 
 if __name__ == "__main__":

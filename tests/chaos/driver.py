@@ -23,6 +23,10 @@ from tests.kit import eventually
 from tests.processes import Program, World, free_port, memory
 from tests.proxy import CuttingProxy
 
+#: Where the proxies listen, and nobody else: servers tell of their neighbours, which is another way to them.
+PROXIES = "127.1.0.1"
+#: What servers say of where they listen, in vain: clients would find a way around the proxies.
+NOWHERE = "127.2.0.1"
 SERVERS = 4
 CLIENTS = 2
 
@@ -95,7 +99,9 @@ class Chaos:
     async def connect(self, stack: AsyncExitStack, client: int, server: int) -> None:
         """Put a proxy between two, which also cuts each connection after some bytes."""
         proxy = CuttingProxy(
-            "127.0.0.1", self.port(server), seed=self.seed * 100 + client * 10 + server
+            *("127.0.0.1", self.port(server)),
+            seed=self.seed * 100 + client * 10 + server,
+            listen=PROXIES,
         )
         chance = proxy.random
         proxy.budget = lambda: 3_000 + int(chance.expovariate(1 / 20_000_000))
@@ -107,7 +113,7 @@ class Chaos:
         self.begun += 1
         ports = [str(self.proxies[client, server].port) for server in range(SERVERS)]
         # A state folder and a discovery port of its own: there is no way to the servers but through the proxies.
-        arguments = [str(self.folder), name, str(self.seed), str(free_port(2)), *ports]
+        arguments = [str(self.folder), name, str(self.seed), str(free_port(2)), PROXIES, *ports]
         state = str(self.world.folder / f"state-{name}")
         program = self.world.module("tests.chaos.client", name, *arguments, XDG_STATE_HOME=state)
         self.clients[client:] = [program, *self.clients[client + 1 :]]
@@ -260,7 +266,7 @@ def begin(world: World, seconds: float, seed: int, **options: Any) -> tuple[Chao
     node = NodeProcess(
         state,
         *("-u", str(world.udp_port), "-i", "127.0.0.1", "-c", str(SERVERS), "--force"),
-        *("-n", "node", "--dest_path", str(world.folder / "dest")),
+        *("-n", "node", "--ext_ip_addr", NOWHERE, "--dest_path", str(world.folder / "dest")),
         command=REAL,
         environment={"DISCORO_SECRET": world.secret},
     )
