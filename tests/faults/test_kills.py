@@ -226,6 +226,40 @@ def test_a_killed_client_leaves_nothing_at_its_server(
     assert "Traceback" not in server.err, server.err
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+def test_a_killed_client_is_forgotten_in_80_s(own: World, tmp_path: Path) -> None:
+    """With the limits that users have; coroutines, descriptors, sessions, tasks and files are as before."""
+    dest = tmp_path / "dest"
+    server = own.server(dest_path=str(dest))
+    sent = tmp_path / "large"
+    sent.write_bytes(os.urandom(1 << 20) * 150)
+
+    async def count() -> dict[str, int]:
+        async with own.scheduler():
+            census: Computation[Any, Any] = Computation(faultjobs.census)
+            await census.setup(server.location)
+            return dict(await (await census.run(server.location)))
+
+    run_async(count)
+    before = run_async(count)
+    client = own.program(CLIENT, server.port, sent)
+    client.says("in the middle")
+    client.kill()
+    begin = time.monotonic()
+
+    def settled() -> bool:
+        now = run_async(count)
+        files = [path for path in dest.rglob("*") if path.is_file() and ".part" in path.name]
+        return not files and all(
+            now[key] <= before[key] + (key == "descriptors") for key in before if key != "memory"
+        )
+
+    assert not settled()
+    until(settled, "everything to be as before", 85.0)
+    print(f"as before after {time.monotonic() - begin:.1f} s")
+
+
 def test_a_killed_node_takes_its_servers_with_it(own: World, node: NodeProcess) -> None:
     node.status()
     pids = set(node.pids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import threading
 from typing import Any
 
@@ -132,6 +133,38 @@ def test_messages_leave_nothing(
 
     run_async(main, guard=200)
     is_as_before(own, server, before, 16 * MIB)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_a_million_messages_have_no_slope(
+    own: World, settled: tuple[ServerProgram, dict[str, int]]
+) -> None:
+    """After the first of them have made their room: the line through what both ends hold after each 100,000."""
+    server, _ = settled
+    here: list[int] = []
+    there: list[int] = []
+
+    async def main() -> None:
+        async with own.scheduler():
+            echoing: Computation[Any, Any] = Computation(faultjobs.count_messages)
+            await echoing.setup(server.location)
+            for _ in range(13):
+                run = await echoing.run(server.location, 100_000)
+                for number in range(100_000):
+                    run.send(number)
+                    if number % 1000 == 0:
+                        await asyncio.sleep(0)
+                assert await run == 100_000
+                gc.collect()
+                here.append(psutil.Process().memory_info().rss)
+                there.append((await census(server))["memory"])
+
+    run_async(main, guard=500)
+    for name, sizes in (("sender", here[3:]), ("receiver", there[3:])):
+        slope = statistics.linear_regression(range(len(sizes)), sizes).slope / 100
+        print(f"{name}: {slope:.0f} bytes per 1,000 messages, {[s // 1024 for s in sizes]} KiB")
+        assert slope < 1000
 
 
 def test_searches_for_names_that_nobody_has_leave_nothing(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
+import time
 
+import psutil
 import pytest
 
-from discoro.transport.limits import Limits
+from discoro.transport.limits import MIB, Limits
 from discoro.transport.session import Session
 from tests.kit import eventually, run_async
 from tests.proxy import CuttingProxy
@@ -30,7 +33,9 @@ def numbers(end: End) -> list[int]:
     return [int(data.split()[0]) for *_, data in end.got]
 
 
-async def through_cuts(count: int, cuts: int, seed: int) -> CuttingProxy:
+async def through_cuts(
+    count: int, cuts: int, seed: int, kept: list[End] | None = None
+) -> CuttingProxy:
     rng = random.Random(seed)
     left = cuts
     mean = count * 2 * 150 / cuts
@@ -51,6 +56,8 @@ async def through_cuts(count: int, cuts: int, seed: int) -> CuttingProxy:
 
     limits = Limits(dial_first=0.002, dial_most=0.01)
     async with ends(limits=limits) as (one, other):
+        if kept is not None:
+            kept += [one, other]
         port = await other.listen()
         async with CuttingProxy("127.0.0.1", port, budget=budget, seed=seed) as proxy:
             session = await one.endpoint.connect("127.0.0.1", proxy.port, timeout=20)
@@ -61,7 +68,7 @@ async def through_cuts(count: int, cuts: int, seed: int) -> CuttingProxy:
             await asyncio.gather(*talks)
             while proxy.cuts < cuts and len(one.got) + len(other.got) < 2 * count:
                 await asyncio.sleep(0.005)
-            await eventually(lambda: len(one.got) >= count and len(other.got) >= count, guard=60)
+            await eventually(lambda: len(one.got) >= count and len(other.got) >= count, guard=300)
             assert numbers(one) == list(range(count)), "in order, none lost, none twice"
             assert numbers(other) == list(range(count))
             await eventually(lambda: session.idle and other.session.idle, what="kept is empty")
@@ -75,7 +82,29 @@ def test_messages_both_ways_through_cuts(seed: int) -> None:
     assert proxy.cuts >= 10
 
 
-@pytest.mark.slow
-def test_twenty_thousand_messages_each_way_through_two_hundred_cuts() -> None:
-    proxy = run_async(lambda: through_cuts(20_000, 200, 7), guard=100)
-    assert proxy.cuts >= 150
+@pytest.mark.parametrize(
+    ("count", "cuts"),
+    [
+        pytest.param(20_000, 200, marks=pytest.mark.slow),
+        pytest.param(100_000, 1000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)]),
+    ],
+)
+def test_many_messages_each_way_through_many_cuts_in_bounded_memory(count: int, cuts: int) -> None:
+    """Both ends, their proxy, and all that arrived are in this process; so the messages themselves are taken off."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    process = psutil.Process()
+    run_async(lambda: through_cuts(2000, 20, seed))
+    before, begin = process.memory_info().rss, time.monotonic()
+    ends: list[End] = []
+    proxy = run_async(lambda: through_cuts(count, cuts, seed, ends), guard=400)
+    grown = process.memory_info().rss - before - sum(map(kept, ends))
+    took = time.monotonic() - begin
+    print(f"{proxy.cuts} cuts, {took:.1f} s, {grown / MIB:.1f} MiB more beside what arrived")
+    assert proxy.cuts >= cuts * 3 // 4
+    assert grown < 32 * MIB
+
+
+def kept(end: End) -> int:
+    """What the messages that an end has recorded take, about."""
+    return sum(sys.getsizeof(one) + sys.getsizeof(one[3]) + 8 for one in end.got)
