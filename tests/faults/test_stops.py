@@ -175,6 +175,8 @@ def test_a_server_of_a_node_that_computes_is_named_and_nobody_loses_anything(
             assert await coro.receive(timeout=0.1) is None
             assert await computation.ping(where, timeout=10) == 0
             assert 0 not in states and proxy.cuts == 1 and proxy.connections
+            echo.send(None)
+            assert isinstance(await coro.receive(timeout=10), MonitorException)
             print(f"told: {states}")
 
     with ended_at_last(node):
