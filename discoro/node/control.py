@@ -82,7 +82,8 @@ class ControlServer:
                 pass
             finally:
                 writer.close()
-                with contextlib.suppress(OSError):  # who asked has not waited for the answer
+                # Who asked has not waited for the answer; or the loop ends, which 3.11's streams would report as an error.
+                with contextlib.suppress(OSError, asyncio.CancelledError):
                     await writer.wait_closed()
 
         with self._folder.socket_address(self._id) as address:

@@ -47,6 +47,29 @@ def test_status_and_stop_are_answered(folder: StateFolder) -> None:
     assert run_async(main) == {"most": 20}
 
 
+def test_an_answer_that_the_end_of_the_loop_cuts_short_is_not_logged_as_an_error(
+    folder: StateFolder,
+) -> None:
+    problems: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, what: problems.append(what))
+        stopped, ended = asyncio.Event(), asyncio.Event()
+        control = ControlServer(folder, "a1")
+        await control.start(told, stopped.set, ended)
+        path = os.path.join(folder.nodes_path, "a1.sock")
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"ask": "stop"}\n')
+        await stopped.wait()
+        ended.set()
+        control.close()
+        await asyncio.sleep(0)  # it closes the connection now, and the loop ends meanwhile
+        writer.transport.abort()
+
+    asyncio.run(main())
+    assert not problems
+
+
 @pytest.mark.parametrize(
     "data",
     [
