@@ -9,6 +9,7 @@ How a document is written so that it runs, top to bottom, in one folder of its o
   ``word$ command`` is another terminal, named ``word``, where the command goes on; the lines below must appear there
   (``other$`` is one of another machine: it has a state folder of its own).
   A block that begins with ``word$`` alone looks at that terminal again; ``^C`` and ``quit`` are typed into it.
+* a ``py`` block is a program of another system, shown and not executed; a ``mermaid`` block is a picture.
 
 A comment behind a command stands behind two spaces. ``...`` stands for anything in a line, and alone for any lines.
 The port 9700 of the documents becomes a free one.

@@ -58,7 +58,7 @@ def test_an_answer_that_the_end_of_the_loop_cuts_short_is_not_logged_as_an_error
         control = ControlServer(folder, "a1")
         await control.start(told, stopped.set, ended)
         path = os.path.join(folder.nodes_path, "a1.sock")
-        reader, writer = await asyncio.open_unix_connection(path)
+        _, writer = await asyncio.open_unix_connection(path)
         writer.write(b'{"ask": "stop"}\n')
         await stopped.wait()
         ended.set()
