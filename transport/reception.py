@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("discoro.transport")
 
 
+COMPLAIN_EVERY = 60.0
+"""Seconds between two lines in the log that no connection can be taken."""
+
+
 class Reception:
     """The listeners of an endpoint, and the connections that have no session yet."""
 
@@ -130,7 +134,7 @@ class Reception:
 
     async def _accept(self, listener: Listener, ended: Callable[[], str] | None) -> None:
         """Take connections until the listener is stopped."""
-        complained = False
+        complained = -COMPLAIN_EVERY
         while True:
             try:
                 raw, source = await listener.accept()
@@ -138,12 +142,12 @@ class Reception:
                 continue  # gone again before we looked
             except OSError as exc:
                 # No descriptors left, as a rule; the callers wait in the kernel's queue meanwhile.
-                if not complained:
-                    logger.warning("cannot take connections for now: %s", exc)
-                complained = True
+                now = self._endpoint.time()
+                if now - complained >= COMPLAIN_EVERY:
+                    complained = now
+                    logger.warning("cannot take connections for now: %s", exc.strerror or exc)
                 await asyncio.sleep(0.1)
                 continue
-            complained = False
             if self._throttle.connected(source[0], self._endpoint.time()) is not None:
                 raw.close()  # a client takes this for "busy"
                 continue

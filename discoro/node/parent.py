@@ -11,6 +11,7 @@ It is no peer. It holds the listening sockets, so a server's port outlives the s
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import platform
@@ -46,6 +47,8 @@ ORPHANED_KILL = 3.0
 """The same when the program that started the node has ended: nobody wants its results."""
 SAY_SLOW = 10.0
 """Seconds of starting after which the terminal says who is not ready."""
+SAY_FULL_EVERY = 60.0
+"""Seconds between two lines that there are no descriptors left."""
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -101,6 +104,7 @@ class Parent:
         self._timers: list[asyncio.TimerHandle] = []
         self._status = 0
         self._interrupts = 0
+        self._said_full = -SAY_FULL_EVERY
         self._started = time.monotonic()
         self._ended = asyncio.Event()  # all servers have ended
 
@@ -188,6 +192,7 @@ class Parent:
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_report)
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
@@ -288,6 +293,15 @@ class Parent:
         late = [s.name for s in self.servers if s.state is State.STARTING]
         if late and not self._ready and not self._stopping:
             self.show(f"discoro: not ready after {SAY_SLOW:.0f} s: {', '.join(late)}\n", 2)
+
+    def _on_loop_report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say in one line, once a minute, what the loop says in a dozen every second: that it cannot accept."""
+        error, now = context.get("exception"), loop.time()
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif now - self._said_full >= SAY_FULL_EVERY:
+            self._said_full = now
+            self.show(f"discoro: status and stop are not answered for now: {error.strerror}\n", 2)
 
     # --- ways to end -----------------------------------------------------------------------------------------------
 

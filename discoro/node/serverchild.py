@@ -19,6 +19,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -129,13 +130,20 @@ class ParentEnds:
     """The parent's ends of what connects it with a child, and the child's until it is started."""
 
     def __init__(self) -> None:
-        self.channel, self.child_channel = socket.socketpair()
-        self.lifeline, self.child_lifeline = socket.socketpair()
         self.outputs: dict[int, int] = {}
         self.child_outputs: dict[int, int] = {}
-        for number in (1, 2):
-            self.outputs[number], self.child_outputs[number] = os.pipe()
-            os.set_blocking(self.outputs[number], False)
+        with (
+            ExitStack() as made
+        ):  # what is there is closed where there is no descriptor for the rest
+            self.channel, self.child_channel = map(made.enter_context, socket.socketpair())
+            self.lifeline, self.child_lifeline = map(made.enter_context, socket.socketpair())
+            for number in (1, 2):
+                ends = os.pipe()
+                for descriptor in ends:
+                    made.callback(os.close, descriptor)
+                self.outputs[number], self.child_outputs[number] = ends
+                os.set_blocking(self.outputs[number], False)
+            made.pop_all()
 
     def close_childs(self) -> None:
         """Close the child's ends here."""

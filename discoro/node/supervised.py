@@ -25,6 +25,8 @@ SAY_BLOCKED_AFTER = 5.0
 """Seconds of blocking that the terminal hears of; ``status`` shows it from the first second."""
 ANSWERS = 1.0
 """Seconds that a server has to say what runs in it; then what is known from before is shown."""
+AGAIN = 1.0
+"""Seconds until a process is tried again for which the machine had no room."""
 PAUSE = 0.05
 """While the terminal is full a server's pipe is looked at this often."""
 
@@ -83,6 +85,7 @@ class Supervised:
         )
         self._said_blocked: tuple[str, int] | None = None
         self._said_stopped = False
+        self._said_unstartable = ""
         self._program = program
         self._screen = screen
         self._changed = changed
@@ -134,9 +137,13 @@ class Supervised:
                 self._program, self.name, settings.to_json(), self.listeners
             )
         except OSError as error:  # no process, no memory, no descriptor: later perhaps
-            self._say(f"cannot be started: {error.strerror or error}")
-            self._wait_to_restart(was_ready=False)
+            text = f"cannot be started: {error.strerror or error}; tried again every {AGAIN:g} s"
+            if text != self._said_unstartable:
+                self._said_unstartable = text
+                self._say(text)
+            self._timer = self._loop.call_later(AGAIN, self.restart)
             return
+        self._said_unstartable = ""
         self.state = State.STARTING
         self.attach(self._loop)
 

@@ -170,3 +170,17 @@ async def echo_to_the_end(client: Any, path: str, coro: Any = None) -> None:
             client.send(await coro.receive())
     finally:
         open(path, "w").close()
+
+
+async def take_descriptors(client: Any, coro: Any = None) -> str:
+    """Open files until there are no descriptors left, and hold them until a message comes."""
+    held = []
+    try:
+        while True:
+            held.append(open(os.devnull, "rb"))  # noqa: SIM115
+    except OSError as error:
+        client.send(error.strerror)
+    await coro.receive()
+    for file in held:
+        file.close()
+    return "released"
