@@ -40,7 +40,8 @@ extensions = [
 
 # The anchors of a repository viewer.
 myst_heading_anchors = 4
-# A picture is a ``mermaid`` block, as repository viewers have it.
+# A picture is a ``mermaid`` block, as repository viewers have it. The reader's browser draws it, and fetches what it needs for that;
+# without a network it shows the text.
 myst_fence_as_directive = ["mermaid"]
 
 autodoc_typehints = "signature"
