@@ -59,7 +59,7 @@ class Node:
         max_rss: Bytes, or as in ``"2G"``: a server that takes more is ended, and started anew.
         max_stall: Seconds, or as in ``"5min"``: the same for one that is blocked for longer.
 
-    The other options are those of the command.
+    The other options are those of the command, whose reference describes them.
 
     Attributes:
         name: Name of the node.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ import pytest
 
 import discoro
 from discoro import errors
+from discoro.cli.commands import NO_NODE
+from discoro.cli.main import FAILED, INTERRUPTED, USAGE
+from discoro.cli.parsers import VERBS, Parser, node_parser
 from discoro.running import _OURS
 from tests.documents import CHECKOUT
 
@@ -109,6 +113,40 @@ def test_every_docstring_of_the_reference_tells_of_its_arguments(thing: Any, tex
         assert re.search(rf"\b{name}\b", text), f"nothing is said of {name}"
         if name == "timeout":
             assert re.search(r"(?i)seconds", text), "its unit is not told"
+
+
+def test_every_option_of_the_command_stands_in_the_reference() -> None:
+    text = (CHECKOUT / "docs/reference/command.md").read_text()
+    node, beside, *_ = text.split("\n## ")[1:]
+    told = [option for row in ROW.findall(node) for option in OPTION.findall(row)]
+    assert sorted(told) == sorted(options(node_parser()))
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| *(?:`(--\w+)`)?", beside, re.MULTILINE)
+    expected = {
+        (verb, option)
+        for verb, parser in VERBS.items()
+        for option in ["", *options(parser())]
+        if option not in ("-h", "--help")
+    }
+    assert set(rows) == expected
+
+
+ROW = re.compile(r"^\| (`-[^|]*) \|", re.MULTILINE)
+OPTION = re.compile(r"`(-[-\w]+)`")
+
+
+def options(parser: Parser) -> list[str]:
+    return [
+        option
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS
+        for option in action.option_strings
+    ]
+
+
+def test_every_exit_status_stands_in_the_reference() -> None:
+    text = (CHECKOUT / "docs/reference/command.md").read_text()
+    told = {int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert told == {0, FAILED, USAGE, NO_NODE, INTERRUPTED}
 
 
 ERRORS = {getattr(errors, name) for name in errors.__all__} | {discoro.MonitorException}
