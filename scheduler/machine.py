@@ -463,12 +463,17 @@ class Machine(asyncio.Future[T]):
             )
         # asyncio.sleep(0): everything that the loop has already queued comes first
         self._wait = thing = object.__new__(_Turn)
+        self.scheduler.turning += 1
         self.scheduler.loop.call_soon(self._turn, thing, context=self.scheduler.context)
         return False
 
     def _turn(self, turn: Any) -> None:
+        scheduler = self.scheduler
+        scheduler.turning -= 1
         if self._wait is turn:
             self._wake()
+        elif not scheduler.armed:  # cancelled meanwhile; what was to go out after this turn still is
+            scheduler.arm()
 
     def _await_future(self, future: Any) -> None:
         if future.get_loop() is not self.scheduler.loop:

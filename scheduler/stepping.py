@@ -26,7 +26,7 @@ STEPS = 64
 
 
 FLUSH_TURNS = 4
-"""While coroutines are ready turn after turn, what was collected goes out with every so many of them: a write to a
+"""While coroutines are ready turn after turn, or will be after asyncio.sleep(0), what was collected goes out with every so many of them: a write to a
 connection costs as much as twenty messages, and wakes another process."""
 
 
@@ -47,6 +47,7 @@ class Stepper:
         running: The coroutine whose step this is.
         armed: True if :meth:`drain` runs or will run without being asked.
         credit: Steps, and messages taken without one, that are left of this turn.
+        turning: How many coroutines have asked for a turn of the event loop, and run again after it.
         turns: Counts the turns, so that others can tell that something moves.
         thread_id: Of the loop's thread; 0 while there is none.
     """
@@ -58,6 +59,7 @@ class Stepper:
         self.in_drain = False
         self.running: Machine[Any] | None = None
         self.armed = False
+        self.turning = 0
         self.turns = 0
         self.credit = 0
         self.thread_id = 0
@@ -88,8 +90,11 @@ class Stepper:
         finally:
             self.in_drain = False
             self.turns += 1
-            due = self._end_soon or not self.ready or not self.turns % FLUSH_TURNS
-            if self._dirty and due:
+            if self._dirty and (
+                self._end_soon
+                or not (self.ready or self.turning)
+                or not self.turns % FLUSH_TURNS
+            ):
                 self._flush()
             if self.ready and not self._scheduled:
                 self.arm()

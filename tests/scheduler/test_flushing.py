@@ -42,6 +42,46 @@ def test_while_many_run_a_flush_comes_every_few_turns_and_at_the_last() -> None:
     run_async(main)
 
 
+def test_who_asks_for_a_turn_of_the_loop_holds_a_flush_up_for_a_few_turns_only() -> None:
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            thing = Thing(scheduler)
+
+            async def work() -> None:
+                for _ in range(FLUSH_TURNS * 10):
+                    scheduler.flush_later(thing)
+                    await asyncio.sleep(0)
+
+            await Coro(work)
+            turns = sorted(set(thing.turns))
+            waits = [b - a for a, b in zip(turns, turns[1:], strict=False)]
+            assert set(waits[:-1]) == {FLUSH_TURNS}
+
+    run_async(main)
+
+
+def test_a_cancelled_turn_of_the_loop_holds_no_flush_back() -> None:
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            thing = Thing(scheduler)
+
+            async def work() -> None:
+                scheduler.flush_later(thing)
+                await asyncio.sleep(0)
+
+            for _ in range(2 * FLUSH_TURNS):  # whatever turn it is
+                thing.turns.clear()
+                coro = Coro(work)
+                while not scheduler.turning:
+                    await asyncio.sleep(0)
+                coro.cancel()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert thing.turns and not scheduler.turning
+
+    run_async(main)
+
+
 def test_messages_put_together_are_handed_over_and_queued_in_order() -> None:
     async def main() -> None:
         async with Scheduler():
