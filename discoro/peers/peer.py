@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -40,6 +41,8 @@ OVERHEAD = 64
 _SEND, _RUN = int(Kind.SEND), int(Kind.RUN)
 # So many numbers each side of a session may choose for coroutines it starts at the other.
 RUN_NUMBERS = 1 << 40
+
+_dumps = pickle.dumps
 
 
 class Peer:
@@ -213,7 +216,12 @@ class Peer:
         elif self._wants(message):
             self.network.big.send(self, target, message)
             return
-        data = dumps(message, "the message", code)
+        try:  # what dumps() does where nothing is named, without the call
+            data = _dumps(message, 5)
+            if 147 in data:
+                data = dumps(message, "the message", code)
+        except Exception:
+            data = dumps(message, "the message", code)
         size = len(data)
         lane = self._lanes.get(target)
         if lane is None or lane.credit <= 0 or lane.waiting or size > self._max_payload:
