@@ -551,6 +551,51 @@ def test_computation_codes(here: World) -> None:
     run(main)
 
 
+def test_a_computation_says_what_it_does_not_take() -> None:
+    for wrong in (5, "file.py", None):
+        with pytest.raises(TypeError, match="components is a list"):
+            old_discoro.Computation(wrong)
+    with pytest.raises(TypeError, match="no generator function"):
+        old_discoro.Computation([returned], server_setup=len)
+    with pytest.raises(TypeError, match="'node_alocations'"):
+        old_discoro.Computation([returned], node_alocations=[])
+    computation = old_discoro.Computation([returned])
+
+    def main(coro: Any = None) -> Any:
+        computation.status_coro = "nobody"
+        assert (yield computation.schedule()) == -1
+        assert (yield computation.run(returned, 1)) is None
+        assert (yield computation.run_result(returned, 1)) is None
+        assert (yield computation.setup(asyncoro.Location("127.0.0.1", 1))) == -1
+        assert (yield computation.ping(asyncoro.Location("127.0.0.1", 1))) == -1
+        assert (yield computation.close()) == 0
+        assert (computation.enable_node("127.0.0.1"), (yield computation.servers())) == (-1, [])
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"node": "*", "cpus": 2}, 2),
+        ({"node": "127.0.0.*", "cpus": 4}, 4),
+        ({"node": "127.0.0.1", "cpus": 5}, 0),
+        ({"node": "*", "cpus": -1}, 3),
+        ({"node": "*", "cpus": -5}, 0),
+        ({"node": "*", "cpus": 0}, 0),
+        ({"node": "127.0.0.2", "cpus": 2}, -1),
+        ({"node": "127x0x0x1", "cpus": 2}, -1),
+        ({"node": "*", "platform": "Windows", "cpus": 0}, -1),
+        ({"node": "*", "platform": "Linux", "cpus": 1}, 1),
+    ],
+)
+def test_how_many_servers_of_a_node_an_allocation_takes(
+    options: dict[str, Any], allowed: int
+) -> None:
+    allocation = old_discoro.DiscoroNodeAllocate(**options)
+    assert allocation.allocate("127.0.0.1", "name", "linux", 4, None, None) == allowed
+
+
 def failing_setup() -> None:
     raise ValueError("not today")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.old import PROGRAMS, Old, changed, serve
-from tests.processes import World, free_port, world
+from tests.processes import World, free_port, until, world
 
 
 @pytest.fixture
@@ -192,6 +192,38 @@ def test_the_client_of_2014_uses_each_server_that_comes(here: World) -> None:
     assert lines.count("close 0") == 2
     assert lines.count("ping -1 run None") == 2
     assert lines.count("close again -1") == 2
+
+
+def test_the_jobs_of_2016_go_to_whatever_server_is_free(here: World) -> None:
+    serve(here, 2)
+    lines = Old(here, "jobs", here.udp_port).ends()
+    assert sorted(lines) == sorted(
+        [
+            "early None",
+            "results [7, 14, ('MonitorException', 'three'), 28]",
+            "servers 2 ['127.0.0.1']",
+            "at 35 42 None None",
+            "each [24, 24] 1",
+            "late None",
+            "status [23, 1, 2, 3, 25] ['StopIteration', 'ValueError'] True",
+        ]
+    )
+
+
+def test_the_job_scheduler_of_2015_runs_one_job_at_each_server(here: World) -> None:
+    serve(here, 1)
+    client = Old(here, "jobs_2015", here.udp_port)
+    until(lambda: "failed, and nobody has asked" in client.err, "the failed job is told of")
+    assert client.ends("") == [
+        "result: 0",
+        "result: 1",
+        "result: 4",
+        "finish 0 False",
+        "[0, 1, 4]",
+        "0",
+    ]
+    assert "coroutine compute at server-0@" in client.err
+    assert "ValueError: ten" in client.err
 
 
 def test_numbers_are_streamed_to_a_remote_analyser(here: World) -> None:

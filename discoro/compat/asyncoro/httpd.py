@@ -1,7 +1,21 @@
-"""asyncoro.httpd is not here; importing it says what there is instead."""
+"""asyncoro's httpd, whose web page is not here: a program that starts it runs on, and is told what there is instead."""
 
-from discoro.compat.parts import refuse
+from __future__ import annotations
 
-refuse(
-    "asyncoro.httpd", "'python -m discoro status' shows nodes, servers, computations and coroutines"
-)
+import logging
+from typing import Any
+
+log = logging.getLogger("discoro.compat")
+
+
+class HTTPServer:
+    """Took a computation, and showed it in a browser; all its arguments mean nothing."""
+
+    def __init__(self, computation: Any, *args: Any, **kwargs: Any) -> None:
+        log.warning("asyncoro.httpd shows nothing here: 'python -m discoro status' does")
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Do nothing."""
+
+
+__all__ = ["HTTPServer"]
