@@ -59,6 +59,11 @@ class CuttingProxy:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._server is not None
+
     async def start(self, port: int = 0) -> int:
         """Listen; returns the port. It stays ours while nobody listens on it."""
         if self._reserved is None:

@@ -57,6 +57,7 @@ class Chaos:
         self.clients: list[Program] = []
         self.begun = 0  # clients, with those that were killed
         self.refused: dict[tuple[int, int], int] = {}
+        self.changing: dict[tuple[int, int], asyncio.Lock] = {}
         self.silenced: dict[tuple[int, int], int] = {}
         self.stopped: dict[int, int] = {}
         self.memories: dict[str, list[int]] = {}
@@ -78,11 +79,10 @@ class Chaos:
             watching = asyncio.ensure_future(self.watch_memory())
             loop = asyncio.get_running_loop()
             begin = loop.time()
-            running = []
-            for fault in self.plan:
-                await asyncio.sleep(max(0.0, begin + fault.at - loop.time()))
-                running.append(asyncio.ensure_future(self.befall(fault)))
-            await asyncio.gather(*running)
+            async with asyncio.TaskGroup() as faults:
+                for fault in self.plan:
+                    await asyncio.sleep(max(0.0, begin + fault.at - loop.time()))
+                    faults.create_task(self.befall(fault))
             await self.come_to_rest()
             watching.cancel()
         await self.leave()
@@ -169,15 +169,22 @@ class Chaos:
 
     async def partition(self, pairs: list[tuple[int, int]], seconds: float) -> None:
         for pair in pairs:
-            proxy = self.proxies[pair]
             self.refused[pair] = self.refused.get(pair, 0) + 1
-            await proxy.stop_listening()
-            proxy.cut()
+            await self.listen_or_refuse(pair)
         await asyncio.sleep(seconds)
         for pair in pairs:
             self.refused[pair] -= 1
-            if not self.refused[pair]:
-                await self.proxies[pair].start(self.proxies[pair].port)
+            await self.listen_or_refuse(pair)
+
+    async def listen_or_refuse(self, pair: tuple[int, int]) -> None:
+        """Make it so; another partition may begin, or end, meanwhile."""
+        proxy = self.proxies[pair]
+        async with self.changing.setdefault(pair, asyncio.Lock()):
+            if self.refused[pair]:
+                await proxy.stop_listening()
+                proxy.cut()
+            elif not proxy.listening:
+                await proxy.start()
 
     async def silence(self, pairs: list[tuple[int, int]], seconds: float) -> None:
         for pair in pairs:

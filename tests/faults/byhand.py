@@ -49,11 +49,14 @@ def stretched(secret: str) -> bytes:
     return Secret(secret).prs
 
 
-def tls_to(port: int, source: str | None = None, context: ssl.SSLContext | None = None) -> Any:
+def tls_to(
+    port: int,
+    source: str | None = None,
+    context: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+) -> Any:
     """A TLS connection to a local port, from one of the many addresses of this machine."""
-    raw = socket.create_connection(
-        ("127.0.0.1", port), 10, source_address=(source, 0) if source else None
-    )
+    raw = socket.create_connection((host, port), 10, source_address=(source, 0) if source else None)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         return (context or client_context()).wrap_socket(raw, server_hostname="discoro")

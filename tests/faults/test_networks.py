@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.hosts import deaf, two_machines, unplugged, why_no_firewall
+from tests.hosts import deaf, ip, two_machines, unplugged, why_no_firewall
 from tests.processes import Program, ServerProgram, World, until
 
 #: What takes 60 s takes 2.
@@ -252,3 +253,96 @@ def test_a_machine_that_slept_goes_on_or_is_told_at_once(
     assert found["ends"] == long
     assert long or found["got"] == found["sent"]
     assert [status for _, status in found["told"]].count(0) == long
+
+
+GUESSERS = """
+import json, sys, time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from tests.faults.byhand import shake, tls_to
+
+port, count, sources = map(int, sys.argv[1:])
+
+def guess(number):
+    try:
+        with tls_to(port, f"10.77.0.{number % sources + 20}", host="10.77.0.1") as sock:
+            sock.settimeout(6)
+            return type(shake(sock, "discoro-wrong-wrong").failed).__name__
+    except OSError:
+        return "hung up"
+
+guess(0)
+print("guessing", flush=True)
+start = time.monotonic()
+with ThreadPoolExecutor(16) as threads:
+    ends = Counter(threads.map(guess, range(count)))
+print(json.dumps([time.monotonic() - start, ends]), flush=True)
+"""
+
+#: As many guesses as are answered, and no more.
+PATIENT = GUESSERS.replace("threads.map(guess, range(count))", "map(paced, range(count))").replace(
+    'print("guessing',
+    """
+def paced(number):
+    time.sleep(0.05)
+    return guess(number)
+
+print(\"guessing""",
+)
+
+GOOD = """
+import json, os, sys, time
+from discoro import Location, Scheduler
+
+async def main(coro=None):
+    start = time.monotonic()
+    await coro.scheduler.peer(Location("10.77.0.1", int(sys.argv[1])), timeout=30)
+    print(json.dumps(time.monotonic() - start), flush=True)
+
+Scheduler(node="10.77.0.2", udp_port=int(os.environ["DISCORO_TEST_UDP_PORT"])).run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(200, marks=pytest.mark.slow),
+        pytest.param(1000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]),
+    ],
+)
+def test_guesses_from_many_machines_are_answered_at_a_rate_and_a_good_client_gets_in(
+    count: int, own: World, hosts: tuple[str, str]
+) -> None:
+    """From 100 addresses; the good clients come from another one, the first of them before anybody guesses."""
+    for number in range(100):
+        ip("-n", hosts[1], "addr", "add", f"10.77.0.{number + 20}/24", "dev", "cable")
+    server = own.server(inside=hosts[0], node="10.77.0.1")
+
+    def good() -> float:
+        client = own.program(
+            GOOD,
+            server.port,
+            inside=hosts[1],
+            XDG_STATE_HOME=str(own.folder / "elsewhere"),
+        )
+        return float(client.ends(guard=60))
+
+    process = psutil.Process(server.process.pid)
+    first = good()
+    for text, meanwhile in ((GUESSERS, True), (PATIENT, False)):
+        before = process.cpu_times()
+        guessers = own.program(text, server.port, count, 100, inside=hosts[1])
+        guessers.says("guessing")
+        times = []
+        while meanwhile and guessers.process.poll() is None:
+            times.append(good())
+        seconds, ends = json.loads(guessers.ends(guard=100).splitlines()[-1])
+        after = process.cpu_times()
+        share = (after.user + after.system - before.user - before.system) / seconds
+        print(
+            f"{ends} in {seconds:.1f} s, {share:.1%} of a CPU; a good client alone {first:.2f} s, "
+            f"meanwhile {', '.join(f'{one:.2f}' for one in times)} s"
+        )
+        assert ends["AuthenticationFailed"] <= 20 + 20 * seconds + 16
+        assert server.process.poll() is None
+        assert not times or max(times) < 1.0
