@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from discoro.transport.limits import MIB
 from tests.hosts import deaf, ip, two_machines, unplugged, why_no_firewall
-from tests.processes import Program, ServerProgram, World, until
+from tests.processes import Program, ServerProgram, World, memory, until
 
 #: What takes 60 s takes 2.
 QUICK = {
@@ -346,3 +347,71 @@ def test_guesses_from_many_machines_are_answered_at_a_rate_and_a_good_client_get
         assert ends["AuthenticationFailed"] <= 20 + 20 * seconds + 16
         assert server.process.poll() is None
         assert not times or max(times) < 1.0
+
+
+IDLERS = """
+import resource, socket, sys, time
+
+port, count = map(int, sys.argv[1:])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+if hard < count + 100:
+    print("only", hard, "descriptors", flush=True)
+    sys.exit(3)
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, hard))
+kept = []
+for number in range(count):
+    source = (f"10.77.0.{number % 100 + 20}", 0)
+    kept.append(socket.create_connection(("10.77.0.1", port), 60, source_address=source))
+    if number == count // 2:
+        print("half of them", flush=True)
+print("all of them", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(500, marks=pytest.mark.slow),
+        pytest.param(10_000, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]),
+    ],
+)
+def test_idle_connections_from_many_machines_take_64_places_for_5_s(
+    count: int, own: World, hosts: tuple[str, str]
+) -> None:
+    for number in range(100):
+        ip("-n", hosts[1], "addr", "add", f"10.77.0.{number + 20}/24", "dev", "cable")
+    server = own.server(inside=hosts[0], node="10.77.0.1")
+
+    def good() -> float:
+        elsewhere = str(own.folder / "elsewhere")
+        client = own.program(GOOD, server.port, inside=hosts[1], XDG_STATE_HOME=elsewhere)
+        return float(client.ends(guard=60))
+
+    process = psutil.Process(server.process.pid)
+    good()
+    quiet, before = process.num_fds(), memory(process.pid)
+    idlers = own.program(IDLERS, server.port, count, inside=hosts[1])
+    most = 0
+    start = time.monotonic()
+    came = 0.0
+    while not came or time.monotonic() < came + 1.0:
+        if not came and "all of them" in idlers.out:
+            came = time.monotonic()
+        if idlers.process.poll() == 3:
+            pytest.skip(idlers.out)
+        assert idlers.process.poll() is None and time.monotonic() < start + 200, idlers.err
+        most = max(most, process.num_fds() - quiet)
+        time.sleep(0.005)
+    meanwhile = good()
+    until(lambda: process.num_fds() <= quiet + 1, "the places to be given back", 10.0)
+    took = time.monotonic() - start
+    grown = memory(process.pid) - before
+    print(
+        f"{count} connections: at most {most} held, all gone after {took:.1f} s, "
+        f"{grown / MIB:.1f} MiB more; a good client meanwhile {meanwhile:.2f} s"
+    )
+    assert 60 <= most <= 66  # the accept under way, and one that is closing
+    assert grown < 8 * MIB
+    assert meanwhile < 6.0
+    idlers.kill()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
 from discoro import Computation, Coro
@@ -15,6 +18,7 @@ from discoro.errors import MailboxFull, NoSuchCoro, Terminated
 from discoro.scheduler import MonitorException
 from discoro.transport.limits import KIB, MIB
 from tests.faults import faultjobs
+from tests.faults.byhand import Member
 from tests.kit import run_async
 from tests.processes import ServerProgram, World, memory
 
@@ -215,3 +219,62 @@ def test_results_that_the_server_keeps_for_late_questions_take_bounded_memory(ow
                     assert len(await (await computation.run(server.location, 900 * KIB)))
 
     run_async(main, guard=60)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_ten_thousand_sessions_that_say_nothing_take_little_and_hold_up_nobody(own: World) -> None:
+    """They know the secret, opened a session each, and do not even answer pings: their kernel does."""
+    count = 10_000
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < count + 1000:
+        pytest.skip(f"only {hard} descriptors")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 900, hard))
+    server = own.server()
+    process = psutil.Process(server.process.pid)
+    empty = memory(server.port and process.pid)
+    members: list[Member] = []
+
+    async def main(coro: Any = None) -> None:
+        echo = await started(faultjobs.echo, server, coro)
+
+        async def rounds() -> list[float]:
+            times = []
+            for number in range(500):
+                start = time.perf_counter()
+                echo.send(number)
+                assert await coro.receive(timeout=30) == number
+                times.append(time.perf_counter() - start)
+                await asyncio.sleep(0.02)
+            return times
+
+        quiet = await rounds()
+
+        def open_many() -> None:
+            with ThreadPoolExecutor(8) as threads:
+                many = threads.map(lambda _: Member.opened(server.port, own.secret), range(count))
+                members.extend(many)
+
+        begin = time.monotonic()
+        await asyncio.to_thread(open_many)
+        opened = time.monotonic() - begin
+        await asyncio.sleep(16.0)  # now each has been silent for longer than a session may be
+        times, used = process.cpu_times(), time.monotonic()
+        full = await rounds()
+        after, used = process.cpu_times(), time.monotonic() - used
+        share = (after.user + after.system - times.user - times.system) / used
+        grown = memory(process.pid) - empty
+        print(
+            f"{count} sessions opened in {opened:.0f} s, {grown / MIB:.0f} MiB; echo p99 "
+            f"{quantile(full, 0.99) * 1e3:.1f} ms, alone {quantile(quiet, 0.99) * 1e3:.1f} ms; {share:.0%} of a CPU"
+        )
+        assert grown < 400 * MIB
+        assert quantile(full, 0.99) < 0.25
+
+    try:
+        own.scheduler().run(main)
+    finally:
+        for member in members:
+            member.hang_up()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -162,7 +162,7 @@ def test_nothing_is_lost_doubled_or_reordered_while_the_connection_is_cut_again_
     server = own.server()
 
     async def main(coro: Any = None) -> None:
-        budget = budgets(seed, 6_000, 60_000)
+        budget = budgets(seed, 6_000, 60_000 if cuts < 100 else 30_000)
         async with CuttingProxy("127.0.0.1", server.port, budget=budget, seed=seed) as proxy:
             where = Location("127.0.0.1", proxy.port)
             echo: Computation[Any, Any] = Computation(jobs.echo)
