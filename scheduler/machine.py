@@ -472,7 +472,9 @@ class Machine(asyncio.Future[T]):
         scheduler.turning -= 1
         if self._wait is turn:
             self._wake()
-        elif not scheduler.armed:  # cancelled meanwhile; what was to go out after this turn still is
+        elif (
+            not scheduler.armed
+        ):  # cancelled meanwhile; what was to go out after this turn still is
             scheduler.arm()
 
     def _await_future(self, future: Any) -> None:

@@ -91,9 +91,7 @@ class Stepper:
             self.in_drain = False
             self.turns += 1
             if self._dirty and (
-                self._end_soon
-                or not (self.ready or self.turning)
-                or not self.turns % FLUSH_TURNS
+                self._end_soon or not (self.ready or self.turning) or not self.turns % FLUSH_TURNS
             ):
                 self._flush()
             if self.ready and not self._scheduled:

@@ -19,11 +19,12 @@ class CuttingProxy:
         seed: Decides whether a cut is a reset or a polite end.
         delay: Seconds that each piece is held back.
         listen: Address to listen on.
+        corrupt: Instead of a cut one byte is changed, and the connection left alone.
 
     Attributes:
         port: Where the proxy listens, once it was started.
         budget: As given.
-        cuts: Connections that were cut.
+        cuts: Connections that were cut, or in which a byte was changed.
         passed: Bytes that went through, all together.
         connections: Connections that are open.
     """
@@ -37,6 +38,7 @@ class CuttingProxy:
         seed: int = 0,
         delay: float = 0.0,
         listen: str = "127.0.0.1",
+        corrupt: bool = False,
     ) -> None:
         self.port = 0
         self.cuts = 0
@@ -47,6 +49,7 @@ class CuttingProxy:
         self.random = random.Random(seed)
         self.target = (host, port)
         self.listen = listen
+        self.corrupt = corrupt
         self.budget = budget
         self._server: asyncio.Server | None = None
         self._reserved: socket.socket | None = None
@@ -185,7 +188,9 @@ class _Connection:
     def forward(self, source: _Half, data: bytes) -> None:
         if self.ended:
             return
-        if self.left is not None:
+        if self.left is not None and self.proxy.corrupt:
+            data = self.changed(data)
+        elif self.left is not None:
             data = data[: self.left]
             self.left -= len(data)
         self.proxy.passed += len(data)
@@ -193,6 +198,18 @@ class _Connection:
         source.other.flush()
         if self.left == 0:
             self.cut()
+
+    def changed(self, data: bytes) -> bytes:
+        """Change the byte whose turn it is, if it is among these."""
+        assert self.left is not None
+        if len(data) <= self.left:
+            self.left -= len(data)
+            return data
+        at, self.left = self.left, None
+        self.proxy.cuts += 1
+        return (
+            data[:at] + bytes([data[at] ^ (1 << self.proxy.random.randrange(8))]) + data[at + 1 :]
+        )
 
     def go_on(self) -> None:
         self.near.flush()

@@ -184,3 +184,22 @@ async def take_descriptors(client: Any, coro: Any = None) -> str:
     for file in held:
         file.close()
     return "released"
+
+
+async def end_badly(how: str) -> None:
+    """Take this process, or only this coroutine, to a bad end."""
+    import ctypes
+
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "_exit":
+        os._exit(3)
+    elif how == "abort":
+        os.abort()
+    elif how == "fork":
+        if os.fork() == 0:
+            time.sleep(60)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "memory":
+        bytearray(1 << 60)
+    raise {"exit": SystemExit, "interrupt": KeyboardInterrupt}.get(how, ValueError)(how)

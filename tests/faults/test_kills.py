@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from discoro import Computation, Location
+from discoro import Computation, Coro, Location
 from discoro.errors import DiscoroError, PeerLost, ServerKilled
 from discoro.scheduler import MonitorException
 from discoro.transport.limits import MIB
@@ -116,6 +116,96 @@ def test_a_killed_server_is_told_once_with_its_signal_and_comes_back(
     )
     assert took[int(len(took) * 0.98)] < 1.0
     assert took[-1] < 5.0
+
+
+#: How user code ends, and what its client is told: an exception of that coroutine, or how the process ended.
+BAD_ENDS: dict[str, Any] = {
+    "segfault": (signal.SIGSEGV, None),
+    "abort": (signal.SIGABRT, None),
+    "_exit": (None, 3),
+    "fork": (signal.SIGKILL, None),
+    "memory": MemoryError,
+    "raise": ValueError,
+    "exit": SystemExit,
+    "interrupt": KeyboardInterrupt,
+}
+
+
+def test_however_user_code_ends_its_client_is_told_the_reason_and_the_node_is_usable(
+    own: World, node: NodeProcess
+) -> None:
+    """And so are those whose coroutines were in the same process. A child that it forked does not keep it looking alive."""
+
+    async def main(coro: Any = None) -> None:
+        for how, reason in BAD_ENDS.items():
+            where = place(node, 0)
+            ending: Computation[Any, Any] = Computation(faultjobs.end_badly)
+            echoing: Computation[Any, Any] = Computation(faultjobs.echo)
+            await set_up(ending, where)
+            await set_up(echoing, where)
+            echo = await echoing.run(where, coro)
+            await coro.monitor(echo)
+            with pytest.raises(BaseException) as caught:
+                await (await ending.run(where, how))
+            if isinstance(reason, tuple):
+                assert isinstance(caught.value, ServerKilled), (how, caught.value)
+                assert (caught.value.signal, caught.value.exit_code) == reason, how
+                message = await coro.receive(timeout=10)
+                assert message.args[0] == echo and message.args[1][0] is ServerKilled, how
+                assert message.args[1][1].signal == reason[0], how
+            else:
+                assert caught.type.__name__ == reason.__name__ or reason.__name__ in str(
+                    caught.value
+                ), (how, caught.value)
+                echo.send(how)
+                assert await coro.receive(timeout=10) == how
+                echo.terminate()
+                assert isinstance(await coro.receive(timeout=10), MonitorException)
+
+    own.scheduler().run(main)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+def test_a_hundred_thousand_monitors_fire_when_a_server_is_killed(
+    own: World, node: NodeProcess
+) -> None:
+    runs, watchers = 1_000, 100
+
+    async def main(coro: Any = None) -> None:
+        hanging: Computation[Any, Any] = Computation(faultjobs.hang)
+        pids: Computation[Any, Any] = Computation(faultjobs.own_pid)
+        where = place(node, 0)
+        await hanging.setup(where)
+        await pids.setup(where)
+        pid = await (await pids.run(where))
+        started = [await hanging.run(where) for _ in range(runs)]
+
+        async def watch(coro: Any = None) -> set[int]:
+            for run in started:
+                await coro.monitor(run)
+            ready.append(coro)
+            seen = []
+            while (message := await coro.receive(timeout=None if not seen else 3)) is not None:
+                assert message.args[1][0] is ServerKilled
+                seen.append(message.args[0].number)
+            assert len(seen) == runs
+            return set(seen)
+
+        ready: list[Any] = []
+        watching = [Coro(watch) for _ in range(watchers)]
+        while len(ready) < watchers:
+            await asyncio.sleep(0.01)
+        await (await pids.run(where))  # all of them are known there
+        before, begin = psutil.Process().memory_info().rss, time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        numbers = {run.number for run in started}
+        assert all([await one == numbers for one in watching])
+        took = time.monotonic() - begin - 3
+        grown = psutil.Process().memory_info().rss - before
+        print(f"{runs * watchers} monitors in {took:.1f} s, {grown / MIB:.0f} MiB more")
+
+    own.scheduler().run(main)
 
 
 def test_a_server_killed_under_load_loses_nothing_silently(own: World, node: NodeProcess) -> None:

@@ -34,7 +34,7 @@ def numbers(end: End) -> list[int]:
 
 
 async def through_cuts(
-    count: int, cuts: int, seed: int, kept: list[End] | None = None
+    count: int, cuts: int, seed: int, kept: list[End] | None = None, *, corrupt: bool = False
 ) -> CuttingProxy:
     rng = random.Random(seed)
     left = cuts
@@ -59,7 +59,8 @@ async def through_cuts(
         if kept is not None:
             kept += [one, other]
         port = await other.listen()
-        async with CuttingProxy("127.0.0.1", port, budget=budget, seed=seed) as proxy:
+        proxy = CuttingProxy("127.0.0.1", port, budget=budget, seed=seed, corrupt=corrupt)
+        async with proxy:
             session = await one.endpoint.connect("127.0.0.1", proxy.port, timeout=20)
             talks = [
                 asyncio.ensure_future(talk(one, session, count, random.Random(seed + 1))),
@@ -103,6 +104,23 @@ def test_many_messages_each_way_through_many_cuts_in_bounded_memory(count: int, 
     print(f"{proxy.cuts} cuts, {took:.1f} s, {grown / MIB:.1f} MiB more beside what arrived")
     assert proxy.cuts >= cuts * 3 // 4
     assert grown < 32 * MIB
+
+
+@pytest.mark.parametrize(
+    ("count", "changes"),
+    [
+        (2_000, 20),
+        pytest.param(100_000, 1000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)]),
+    ],
+)
+def test_a_byte_that_is_changed_on_the_way_costs_a_connection_and_nothing_else(
+    count: int, changes: int
+) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    proxy = run_async(lambda: through_cuts(count, changes, seed, corrupt=True), guard=400)
+    print(f"{proxy.cuts} changed bytes, {count} messages each way")
+    assert proxy.cuts >= changes // 2
 
 
 def kept(end: End) -> int:

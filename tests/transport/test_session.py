@@ -123,10 +123,16 @@ TestTwoSessions = machine().TestCase
 TestTwoSessions.settings = QUICK
 
 
-@pytest.mark.slow
-def test_two_sessions_at_length() -> None:
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [
+        pytest.param(2_000, 60, marks=pytest.mark.slow),
+        pytest.param(10_000, 200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_two_sessions_at_length(examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        machine(), settings=settings(QUICK, max_examples=800, stateful_step_count=60)
+        machine(), settings=settings(QUICK, max_examples=examples, stateful_step_count=steps)
     )
 
 
