@@ -1,7 +1,8 @@
 """Hints: which hinted address is dialled, and when. Pure.
 
 Anybody on the network can send a beacon (``beacon.py``), so what it makes us do is bounded: an address is dialled
-at most once a minute, at most fifty new ones a second, and after three refusals not at all. A dial whose
+at most once a minute, at most fifty a second in all, and after three refusals not at all. Where a dial failed only in
+passing (nobody there yet, busy), or somebody had proved himself, the next one comes sooner: after 1, 2, 4 ... s. A dial whose
 handshake fails gives whoever answers one guess at the secret; so all of them together are bounded as well, by
 the same figure as the guesses that a server answers.
 
@@ -15,15 +16,19 @@ from collections import OrderedDict
 from .limits import Limits
 from .throttle import Bucket
 
+_MOST_FAILURES = 30
+"""More make the wait no longer."""
+
 
 class _Address:
     """What is remembered of one hinted address."""
 
-    __slots__ = ("dialled", "refusals")
+    __slots__ = ("failures", "free_at", "refusals")
 
-    def __init__(self, now: float) -> None:
-        self.dialled = now
+    def __init__(self, free_at: float) -> None:
+        self.free_at = free_at  # when it may be dialled again
         self.refusals = 0
+        self.failures = 0  # in passing, one after the other
 
 
 class Hints:
@@ -32,7 +37,7 @@ class Hints:
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         rate = self._limits.hint_rate
-        self._new = Bucket(max(1.0, rate), rate)
+        self._rate = Bucket(max(1.0, rate), rate)
         guesses = self._limits.failures_total
         self._guesses = Bucket(max(1.0, guesses), guesses)
         # Addresses that were dialled, the longest untouched first.
@@ -46,21 +51,30 @@ class Hints:
         if self._guesses.wait(now) is not None:
             return False
         known = self._addresses.get((host, port))
+        if known is not None and (
+            known.refusals >= self._limits.hint_refusals or now < known.free_at
+        ):
+            return False
+        if self._rate.wait(now) is not None:
+            return False
+        self._rate.take(now)
+        free_at = now + self._limits.hint_interval
         if known is None:
-            if self._new.wait(now) is not None:
-                return False
-            self._new.take(now)
-            self._addresses[host, port] = _Address(now)
+            self._addresses[host, port] = _Address(free_at)
             while len(self._addresses) > self._limits.hint_addresses:
                 self._addresses.popitem(last=False)
-            return True
-        if known.refusals >= self._limits.hint_refusals:
-            return False
-        if now - known.dialled < self._limits.hint_interval:
-            return False
-        known.dialled = now
-        self._addresses.move_to_end((host, port))
+        else:
+            known.free_at = free_at
+            self._addresses.move_to_end((host, port))
         return True
+
+    def passed(self, host: str, port: int, now: float) -> None:
+        """Note that a hinted dial failed in a way that passes: nobody there, or Busy."""
+        known = self._addresses.get((host, port))
+        if known is not None:
+            wait = self._limits.hint_again * 2.0**known.failures
+            known.failures = min(known.failures + 1, _MOST_FAILURES)
+            known.free_at = now + min(wait, self._limits.hint_interval)
 
     def refused(self, host: str, port: int, now: float) -> None:
         """Note that a hinted dial ended in a refusal.
@@ -72,13 +86,15 @@ class Hints:
         known = self._addresses.get((host, port))
         if known is not None:
             known.refusals += 1
+            known.free_at = now + self._limits.hint_interval
             self._addresses.move_to_end((host, port))
 
-    def accepted(self, host: str, port: int) -> None:
-        """Note that somebody at this address has proved the secret: its refusals are forgotten."""
+    def accepted(self, host: str, port: int, now: float) -> None:
+        """Note that somebody at this address has proved the secret: what failed there is forgotten."""
         known = self._addresses.get((host, port))
         if known is not None:
-            known.refusals = 0
+            known.refusals = known.failures = 0
+            known.free_at = now + self._limits.hint_again
 
     def ignored(self, host: str, port: int) -> bool:
         """Return True if hints of this address are ignored since it has refused too often."""

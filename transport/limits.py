@@ -47,9 +47,11 @@ class Limits:
     ask_every: float = 10.0
     """Wait between asks later on."""
     hint_interval: float = 60.0
-    """An address that was only hinted at is dialled at most once in this time."""
+    """An address that was only hinted at is dialled at most once in this time .."""
+    hint_again: float = 1.0
+    """... but after this, doubled each time, where nobody was there just then, and after this where somebody had proved himself."""
     hint_rate: float = 50.0
-    """New hinted addresses dialled per second."""
+    """Hinted addresses dialled per second."""
     hint_refusals: int = 3
     """After so many refusals a hint is ignored."""
     hint_addresses: int = 4_096

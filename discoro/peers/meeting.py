@@ -100,7 +100,7 @@ class Meeting:
         await asyncio.sleep(_FIRST_LOOK)
         if done():
             return
-        await self._ask()
+        await self._keep_asking()
         self._searches += 1
         look = _FIRST_LOOK
         try:
@@ -113,16 +113,22 @@ class Meeting:
             if not self._searches and self._asker is not None:
                 self._asker.stop_asking()
 
-    async def _ask(self) -> None:
+    async def _started_asker(self) -> Discovery:
+        """Return the sockets that ask, and hear the answers."""
         options = self._network.options
         if self._asker is None:
             self._asker = asker = Discovery(options.cluster, limits=self._network.limits)
             hosts = listen_hosts(options.hosts, options.has_secret)
             await asker.start(options.udp_port, hosts, None, self._beacon_came)
+        return self._asker
+
+    async def _keep_asking(self) -> None:
+        """Ask everybody, until the last search is over."""
+        asker = await self._started_asker()
         now = self._network.loop.time()
         if not self._searches or now - self._began_asking >= _ASK_ANEW:
             self._began_asking = now
-            self._asker.keep_asking()
+            asker.keep_asking()
 
     async def _look_around(self) -> None:
         """Dial the servers of this machine's nodes that we have no session with."""
@@ -174,19 +180,22 @@ class Meeting:
         try:
             peer = await network.dial(*address, timeout=_HINT_TIMEOUT)
         except DiscoroError as error:
-            passing = isinstance(error, _PASSING)
-            if not passing:
-                self._hints.refused(*address, network.loop.time())
-            pause = 1.0 if passing else network.limits.hint_interval
-            if passing:
+            now = network.loop.time()
+            if isinstance(error, _PASSING):
+                self._hints.passed(*address, now)
+                pause = network.limits.hint_again
                 self._refusing.pop(process, None)  # another address may lead there
-            elif process:
-                self._refusing[process] = network.loop.time() + pause
-            self._refused[address] = (error, network.loop.time() + pause)
+            else:
+                self._hints.refused(*address, now)
+                pause = network.limits.hint_interval
+                if process:
+                    self._refusing[process] = now + pause
+            self._refused[address] = (error, now + pause)
             log.debug("hint %s:%d led to nobody: %s", *address, error)
         else:
             self._refused.pop(address, None)
-            self._hints.accepted(*address)
+            self._hints.accepted(*address, network.loop.time())
+            self._refusing.pop(process, None)  # should it go, its beacons count again
             self._known[address] = peer.process
         finally:
             self._dialling.discard(address)
@@ -233,9 +242,8 @@ class Meeting:
 
     async def ask_host(self, host: str, udp_port: int) -> None:
         """Ask one machine by UDP who is there, once."""
-        await self._ask()
-        assert self._asker is not None
-        await self._asker.ask_host(host, udp_port)
+        asker = await self._started_asker()
+        await asker.ask_host(host, udp_port)
 
     async def _addresses_of(self, host: str) -> set[str]:
         """Every address of a machine, for this one also those by which it is known to itself alone."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from discoro.errors import (
     PeerError,
     PeerUnreachable,
 )
+from discoro.transport.beacon import Beacon
 from tests.functional import jobs
+from tests.kit import eventually
 from tests.processes import ServerProgram, World, free_port, until
 
 
@@ -213,6 +217,40 @@ def test_a_new_search_asks_anew_while_an_old_one_goes_on(own: World) -> None:
 
     # The first search asks once in this time.
     own.run(main, limits={"ask_first": 600.0, "ask_every": 600.0})
+
+
+def test_a_hint_that_came_too_early_is_followed_as_soon_as_somebody_is_there(own: World) -> None:
+    """The process behind it is being started, or restarted."""
+    port = free_port()
+    beacon = Beacon(os.urandom(16), "late", "default", (port,), "")
+
+    async def main(coro: Any = None) -> None:
+        meeting = coro.scheduler.network.meeting
+
+        async def hinted(until: Callable[[], Any]) -> None:
+            async with asyncio.timeout(30):
+                while not until():
+                    meeting._beacon_came(beacon, ("127.0.0.1", own.udp_port))
+                    await asyncio.sleep(0.02)
+
+        await hinted(lambda: meeting._refused)
+        assert own.server(name="late", tcp_port=port).port == port
+        await hinted(coro.scheduler.peers)
+        assert [peer.name for peer in coro.scheduler.peers()] == ["late"]
+
+    own.run(main, guard=40)
+
+
+def test_who_asks_one_machine_does_not_go_on_asking_everybody(own: World) -> None:
+    async def main(coro: Any = None) -> None:
+        meeting = coro.scheduler.network.meeting
+        with pytest.raises(TimeoutError):
+            await coro.scheduler.peer("127.0.0.1", udp_port=own.udp_port, timeout=0.5)
+        assert meeting._asker is not None and meeting._asker._timer is None
+        assert await coro.scheduler.locate("nobody", timeout=0.3) is None  # a search asks everybody
+        await eventually(lambda: meeting._asker._timer is None)
+
+    own.run(main)
 
 
 def test_peer_status_tells_a_coroutine(shared: World, server: ServerProgram) -> None:

@@ -57,7 +57,7 @@ def test_a_proof_at_an_ignored_address_makes_it_welcome_again() -> None:
     for _ in range(3):
         hints.refused("10.0.0.1", 9, 0.0)
 
-    hints.accepted("10.0.0.1", 9)
+    hints.accepted("10.0.0.1", 9, 0.0)
 
     assert not hints.ignored("10.0.0.1", 9)
     assert hints.offer("10.0.0.1", 9, 61.0)
@@ -84,10 +84,54 @@ def test_addresses_remembered_are_bounded() -> None:
     assert len(hints) == 10
 
 
+def test_where_a_dial_failed_in_passing_the_next_ones_come_soon_and_ever_more_seldom() -> None:
+    """A server that is being restarted is found as soon as it is there; a forged hint costs little."""
+    hints = Hints()
+    dialled = []
+    for tenth in range(3_000):
+        if hints.offer("10.0.0.1", 9, tenth / 10):
+            dialled.append(tenth / 10)
+            hints.passed("10.0.0.1", 9, tenth / 10)
+
+    assert dialled == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+
+
+def test_a_dial_that_is_under_way_is_not_repeated_for_another_hint() -> None:
+    hints = Hints()
+    assert hints.offer("10.0.0.1", 9, 0.0)
+    hints.passed("10.0.0.1", 9, 8.0)  # it took so long
+
+    assert [now for now in range(20) if hints.offer("10.0.0.1", 9, float(now))] == [9]
+
+
+def test_where_somebody_proved_himself_he_is_found_again_at_once_after_he_went() -> None:
+    hints = Hints()
+    for now in (0.0, 1.0, 3.0):
+        assert hints.offer("10.0.0.1", 9, now)
+        hints.passed("10.0.0.1", 9, now)
+    assert hints.offer("10.0.0.1", 9, 7.0)
+    hints.accepted("10.0.0.1", 9, 7.1)
+
+    assert not hints.offer("10.0.0.1", 9, 8.0) and hints.offer("10.0.0.1", 9, 8.2)
+
+
+def test_not_even_addresses_where_nobody_is_are_dialled_more_than_fifty_times_a_second() -> None:
+    hints = Hints(Limits(hint_again=0.001))
+    dialled = 0
+    for n in range(10_000):
+        host, now = f"10.0.0.{n % 200}", n / 1000
+        if hints.offer(host, 9, now):
+            hints.passed(host, 9, now)
+            dialled += 1
+
+    assert dialled <= 50 + 10 * 50
+
+
 @pytest.mark.parametrize("method", ["refused", "accepted"])
 def test_a_verdict_about_an_unknown_address_changes_nothing(method: str) -> None:
     hints = Hints()
 
-    hints.refused("10.0.0.1", 9, 0.0) if method == "refused" else hints.accepted("10.0.0.1", 9)
+    hints.refused("10.0.0.1", 9, 0.0) if method == "refused" else hints.accepted("10.0.0.1", 9, 0.0)
+    hints.passed("10.0.0.1", 9, 0.0)
 
     assert len(hints) == 0 and hints.offer("10.0.0.1", 9, 0.0)

@@ -39,6 +39,7 @@ PROMISED = {
     "failures_total": 20.0,
     "weak_secret": 12,
     "hint_interval": 60.0,
+    "hint_again": 1.0,
     "hint_rate": 50.0,
     "hint_refusals": 3,
     "outcomes_kept": 1024,
