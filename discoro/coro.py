@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
@@ -54,12 +55,6 @@ class Coro(Generic[T]):
     """
 
     __slots__ = ()
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Coro[Any]:
-        """Make the kind that lives here, unless another one is asked for."""
-        if cls is Coro:
-            return _new_local(LocalCoro)
-        return object.__new__(cls)
 
     if TYPE_CHECKING:
 
@@ -312,7 +307,9 @@ class LocalCoro(_local.Coro[T], Coro[T]):
         return resolve_coro, (elsewhere.process, number, self.name, *elsewhere.address())
 
 
-_new_local = LocalCoro.__new__
+# `Coro(func)` makes the kind that lives here. This is C all through, since it stands in the way of every coroutine; the
+# two kinds, and what is below them, have a __new__ of their own.
+Coro.__new__ = staticmethod(partial(asyncio.Future.__new__, LocalCoro))  # type: ignore[method-assign, assignment]
 
 
 class RemoteCoro(Reference, Coro[T], Waitable):

@@ -155,9 +155,9 @@ class Machine(asyncio.Future[T]):
         self._rare: Rare | None = None
         self._number = 0
         self._name: str = name or getattr(func, "__name__", None) or entry.name_of(func)
-        top = entry.first_frame(func, args, kwargs, self)
-        self._top: Any = top
-        self._send: Any = top.send
+        self._top: Any = entry.first_frame(func, args, kwargs, self)
+        # Its `send`, once it has waited for a message: a coroutine that never does saves the method.
+        self._send: Any = None
         if context is None:
             context = copy_context()
             if HERE.get(None) is not scheduler:

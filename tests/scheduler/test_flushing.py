@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 from discoro.scheduler import Coro, Scheduler
@@ -54,7 +55,7 @@ def test_who_asks_for_a_turn_of_the_loop_holds_a_flush_up_for_a_few_turns_only()
 
             await Coro(work)
             turns = sorted(set(thing.turns))
-            waits = [b - a for a, b in zip(turns, turns[1:], strict=False)]
+            waits = [b - a for a, b in pairwise(turns)]
             assert set(waits[:-1]) == {FLUSH_TURNS}
 
     run_async(main)
