@@ -62,6 +62,8 @@ nitpick_ignore_regex = [
 html_theme = "furo"
 html_title = f"discoro {__version__}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 
 
 def navigation(index: str) -> str:

@@ -183,7 +183,7 @@ class Channel:
             n: Number of subscribers to wait for.
 
         Raises:
-            PeerLost: If the process of the channel is gone; those of subscribers are not counted instead.
+            PeerLost: If the process of the channel is gone. A subscriber whose process is gone is just not counted.
         """
         self.scheduler.check_thread("deliver")
         check_timeout(timeout)

@@ -165,7 +165,7 @@ def test_the_tree_of_errors_is_that_of_the_code() -> None:
 
 def test_every_name_in_the_table_of_names_is_public() -> None:
     text = (CHECKOUT / "docs/reference/names.md").read_text()
-    first = " ".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    first = " ".join(re.findall(r"^\| (\[?`.*?) \|", text, re.MULTILINE))
     names = {re.match(r"\w*", code)[0] for code in re.findall(r"`([^`]+)`", first)}  # type: ignore[index]
     assert names == set(discoro.__all__)
 
