@@ -61,7 +61,7 @@ class Coro(TaskFace[T]):
 
     def __init__(self, func: Any, /, *args: Any, **kwargs: Any) -> None:
         here = default.HERE.get()  # of the coroutine that runs this: nearly always there is one
-        scheduler = here if here is not None and here.thread_id else self._scheduler()
+        scheduler: Any = here if here is not None and here.thread_id else self._scheduler()
         _init(self, loop=scheduler.loop)
         self._prepare(scheduler, func, args, kwargs)
         if get_ident() == scheduler.thread_id:
