@@ -1,7 +1,7 @@
 """The two ends of a transfer: where its bytes come from and where they go. Shell: files are read and written in threads.
 
 A *source* hands out views of its bytes, a *target* hands out views to receive into. Memory does so at once. A file reads
-ahead, or writes behind, by at most ``file_parts_in_flight`` parts of ``file_part`` bytes (1 MiB), so that the loop never
+ahead, or writes behind, by at most ``file_parts_in_flight`` parts of ``file_part`` bytes (4 MiB in all), so that the loop never
 waits for a disk and a slow disk holds up its own transfer only.
 """
 
@@ -278,10 +278,13 @@ class WriterTarget:
         self._stored = stored
         self._complete = complete
         self._failed = failed
-        self._block = bytearray(0)
+        # The part that is being filled, None between two; those that are full; memory of parts that were written, to be used
+        # again: fresh memory would be paid for with each part, in the loop.
+        self._block: bytearray | None = None
         self._filled = 0
         self._got = 0
         self._full: list[memoryview] = []
+        self._spare: list[bytearray] = []
         # In the loop: a job was submitted and its answer has not come back.
         self._working = False
         # Shared with the worker thread: who aborts must be decided once. `_busy`: a job is submitted and not through.
@@ -293,8 +296,10 @@ class WriterTarget:
 
     def view(self, length: int) -> memoryview:
         """Return the rest of the present part, at most ``length`` bytes."""
-        if not self._block:
-            self._block = bytearray(min(self._part, self._size - self._got))
+        if self._block is None:
+            self._block = (
+                self._spare.pop() if self._spare else bytearray(min(self._part, self._size))
+            )
             self._filled = 0
         return memoryview(self._block)[self._filled : self._filled + length]
 
@@ -302,9 +307,10 @@ class WriterTarget:
         """Hand a part that is full to the writer's thread."""
         self._filled += count
         self._got += count
-        if self._filled == len(self._block):
-            self._full.append(memoryview(self._block))
-            self._block = bytearray(0)
+        if self._filled == self._part or self._got == self._size:
+            assert self._block is not None
+            self._full.append(memoryview(self._block)[: self._filled])
+            self._block = None
             if not self._working:
                 self._work()
 
@@ -340,7 +346,7 @@ class WriterTarget:
                     self._writer.write(block)
             if last and not self._over:
                 result, finished = self._writer.finish(), True
-            answer = partial(self._worked, upto, last, result)
+            answer = partial(self._worked, blocks, upto, last, result)
         except Exception as exc:
             with self._lock:
                 self._over, self._busy = True, False
@@ -365,11 +371,12 @@ class WriterTarget:
 
     # --- back in the loop ------------------------------------------------------------------------------------------
 
-    def _worked(self, upto: int, last: bool, result: Any) -> None:
+    def _worked(self, blocks: list[memoryview], upto: int, last: bool, result: Any) -> None:
         self._working = False
         if last:
             self._complete(result)
             return
+        self._spare += [block.obj for block in blocks]  # type: ignore[misc]
         self._stored(upto - upto % self._part)
         if self._full:
             self._work()

@@ -24,6 +24,7 @@ from .errors import FileError, FileRefused, NameHeld, UnsafePath
 from .paths import PART_PREFIX
 
 READ_BYTES = 1 << 20
+_WRITE_BYTES = 256 << 10
 FILE_MODES = 0o755
 """Mode bits that a file from elsewhere may have: no set-user-id, nothing to write for others."""
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -256,10 +257,14 @@ class PartFile:
             raise FileDamaged(
                 self._facts.name, f"is longer than the {self._facts.size} bytes announced"
             )
-        self._digest.update(data)
         self._size += len(data)
         while data:
-            data = data[os.write(self._fd, data) :]
+            # In pieces: what was written is still in the processor's cache when it is hashed; and of a long write the
+            # kernel (6.18) makes large folios, which can take many times as long where memory is not lying ready for them.
+            piece = data[:_WRITE_BYTES]
+            written = os.write(self._fd, piece)
+            self._digest.update(piece[:written])
+            data = data[written:]
 
     def copy_from(self, source: int, *, checked: bool = False) -> None:
         """Take the whole content of an open file, sharing its blocks where the file system can.

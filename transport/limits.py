@@ -185,7 +185,7 @@ class Limits:
     """... and their sum."""
     free_space: int = 256 * MIB
     """What must stay free on the file system after a file was written."""
-    file_part: int = 256 * KIB
+    file_part: int = 1 * MIB
     """One part of a file, written in a thread."""
     file_parts_in_flight: int = 4
     """Parts read or received and not yet written."""

@@ -315,7 +315,8 @@ def test_a_slow_disk_holds_up_its_own_transfer_only_and_no_memory_piles_up() -> 
         quick = world.here.send([bytes(size)])
         await world.there.expect(quick.number, size, bytearray(size))
         machine = world.there._transfers
-        await eventually(lambda: machine.offset(slow.number) == 1 << 20)
+        window = LIMITS.file_part * LIMITS.file_parts_in_flight
+        await eventually(lambda: machine.offset(slow.number) == window)
         assert not slow_done.done()
         pause.set()
         await slow_done
