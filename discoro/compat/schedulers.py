@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import difflib
+import inspect
 import logging
 import os
 import socket
@@ -19,11 +21,12 @@ from typing import Any, ClassVar
 
 from discoro.compat.coros import Family
 from discoro.compat.inloop import in_loop
-from discoro.compat.start import home, received
+from discoro.compat.start import home, is_there, received
 from discoro.coro import Coro
 from discoro.errors import DiscoroError
 from discoro.schedulers import Scheduler
 from discoro.transport.addresses import Location as _Location
+from discoro.transport.secret import Secret
 
 log = logging.getLogger("discoro.compat")
 
@@ -74,8 +77,44 @@ class OneOfAKind(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """The scheduler there is; one with these options where there is none."""
+        cls._check_names(kwargs)
         options = cls.options(*args, **kwargs)  # type: ignore[attr-defined]  # a Facade
-        return facade(cls, home(options))
+        there = is_there()
+        native = home(options)
+        if there:
+            cls._tell_ignored(native, options)
+        return facade(cls, native)
+
+    def _check_names(cls, given: dict[str, Any]) -> None:
+        """Refuse an option that there is not, with the name that may have been meant."""
+        known = list(inspect.signature(cls.options).parameters)  # type: ignore[attr-defined]
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"; {near[0]!r} may have been meant" if near else ""
+                raise TypeError(
+                    f"{cls.__name__} has no option {name!r}{meant}. It has: {', '.join(known)}"
+                )
+
+    def _tell_ignored(cls, native: Scheduler, options: dict[str, Any]) -> None:
+        """Say which of these options mean nothing, because another construction, or a coroutine, was first."""
+        have = native.network.options
+        ignored = [
+            name
+            for name in ("name", "udp_port", "tcp_port", "ext_ip_addr", "certfile", "max_file_size")
+            if options[name] and options[name] != getattr(have, name)
+        ]
+        secret = options["secret"]
+        if secret and (have.secret is None or have.secret.prs != Secret(secret).prs):
+            ignored.append("secret")
+        if ignored:
+            log.warning(
+                "%s: %s without effect: the scheduler %r was there before, and its options stay. "
+                "Construct it with them before the first coroutine",
+                cls.__name__,
+                ", ".join(ignored),
+                native.name,
+            )
 
 
 _facades: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()

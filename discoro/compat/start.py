@@ -19,6 +19,12 @@ class _Ours:
     lock = threading.RLock()
 
 
+def is_there() -> bool:
+    """Whether there is a scheduler, so that :func:`home` starts none."""
+    ours = _Ours.scheduler
+    return default.innermost() is not None or (ours is not None and ours.is_open)
+
+
 def home(options: dict[str, Any] | None = None) -> Scheduler:
     """The scheduler there is, whatever its options; one with these where there is none."""
     if default.innermost() is None:

@@ -415,9 +415,8 @@ class Network:
         """The error that users see; where the secrets differ it says which one is ours."""
         if isinstance(error, WrongSecret):
             return AuthenticationFailed(
-                f"{location} has another secret than this program: ours is {self.options.secret_source}. Nothing "
-                "was sent. Type DISCORO_SECRET=... before the command, with the secret that the other side was "
-                "started with (in a file: DISCORO_SECRET=$(cat FILE))",
+                f"{location} has another secret than this program: ours is {self.options.secret_source}. "
+                f"Nothing was sent. {self.options.secret_remedy}",
                 location,
             )
         return from_transport(error, location)

@@ -110,6 +110,16 @@ class Options:
             return "that of DISCORO_SECRET"
         return f"this user's own, {StateFolder().secret_path} (DISCORO_SECRET is not set)"
 
+    @property
+    def secret_remedy(self) -> str:
+        """What to type, where the other side has another."""
+        if self.secret is not None:
+            return "Give there (secret=, --secret-file) the secret that the other side was started with"
+        return (
+            "Type DISCORO_SECRET=... before the command, with the secret that the other side was "
+            "started with (in a file: DISCORO_SECRET=$(cat FILE))"
+        )
+
     def credentials(self) -> Credentials:
         """What we prove ourselves with. May take a while: run it in a thread."""
         certificate = None

@@ -600,6 +600,30 @@ def failing_setup() -> None:
     raise ValueError("not today")
 
 
+# --- options
+
+
+def test_an_option_that_there_is_not_is_told_with_the_one_that_may_have_been_meant() -> None:
+    with pytest.raises(TypeError, match=r"AsynCoro has no option 'udp_prot'; 'udp_port' may"):
+        asyncoro.AsynCoro(udp_prot=5)
+    with pytest.raises(
+        TypeError, match=r"Pycos has no option 'colour'\. It has: udp_port, tcp_port"
+    ):
+        pycos.Pycos.instance(colour=5)
+
+
+def test_options_that_come_too_late_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    first = asyncoro.AsynCoro(name="first", secret="a b c d")
+    assert asyncoro.AsynCoro(name="first", secret="a b c d") is first
+    assert asyncoro.AsynCoro() is first
+    assert not caplog.records
+    assert asyncoro.AsynCoro(udp_port=7, name="second", secret="another") is first
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "AsynCoro: name, udp_port, secret without effect: the scheduler 'first'" in text
+    assert "before the first coroutine" in text
+
+
 # --- a native program beside
 
 

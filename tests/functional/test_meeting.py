@@ -34,6 +34,8 @@ def test_the_wrong_secret_is_authentication_failed_at_every_call_with_an_address
         with pytest.raises(AuthenticationFailed, match="secret") as caught:
             await Computation(jobs.add).setup(where)
         assert caught.value.location == where
+        assert "(secret=, --secret-file)" in str(caught.value)
+        assert "DISCORO_SECRET" not in str(caught.value)  # which would change nothing
         with pytest.raises(AuthenticationFailed):
             await scheduler.peer("127.0.0.1", tcp_port=server.port)
         with pytest.raises(AuthenticationFailed):
