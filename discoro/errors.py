@@ -110,11 +110,16 @@ class CannotListen(DiscoroError):
 
 
 class PeerUnreachable(PeerError):
-    """Nobody answers there; nothing was sent."""
+    """Nobody answers there; nothing was sent.
+
+    Does the node run, at that port, and does no firewall stand between? ``python -m discoro status`` there says where it listens.
+    """
 
 
 class PeerLost(PeerError):
     """The session with a process is over. What was unacknowledged may or may not have arrived.
+
+    Coroutines there may have run, or half of them: only the program knows whether they can be run again.
 
     Attributes:
         reason: Why, in words.
@@ -155,11 +160,17 @@ class ServerKilled(PeerLost):
 
 
 class AuthenticationFailed(PeerError):
-    """The two ends could not prove the same secret to each other; nothing was sent."""
+    """The two ends could not prove the same secret to each other; nothing was sent.
+
+    Give both ends the same secret: ``--secret-file``, ``DISCORO_SECRET`` or ``secret=``.
+    """
 
 
 class ProtocolVersionMismatch(PeerError, VersionMismatch):
-    """The two ends run versions of discoro that do not understand each other; nothing was sent."""
+    """The two ends run versions of discoro that do not understand each other; nothing was sent.
+
+    Install the same version of discoro at both ends.
+    """
 
     def __init__(self, text: str, ours: str, theirs: str, location: Location | None = None) -> None:
         PeerError.__init__(self, text, location)
@@ -168,15 +179,23 @@ class ProtocolVersionMismatch(PeerError, VersionMismatch):
 
 
 class WrongCluster(PeerError):
-    """The peer belongs to another cluster; nothing was sent."""
+    """The peer belongs to another cluster; nothing was sent.
+
+    Give both ends the same ``--cluster``, or ``cluster=``, or none.
+    """
 
 
 class ProtocolViolation(PeerError):
-    """The peer broke the rules of the protocol; the connection was dropped."""
+    """The peer broke the rules of the protocol; the connection was dropped.
+
+    Its program is no discoro, or was changed; or it is a bug, which is worth a report with the log (``DISCORO_LOG=debug``).
+    """
 
 
 class PeerBusy(PeerError):
     """The peer answers, and has no room now.
+
+    After many wrong secrets, or with too many callers at a time; try again later.
 
     Attributes:
         retry_in: Seconds after which a new attempt makes sense.
@@ -188,23 +207,37 @@ class PeerBusy(PeerError):
 
 
 class MessageRefused(DiscoroError):
-    """The receiving process could not decode a message; nothing was queued there."""
+    """The receiving process could not decode a message; nothing was queued there.
+
+    Most often it lacks the class of the value: name that in ``depends=[...]``.
+    """
 
 
 class SetupFailed(ComputationError):
-    """A shipped module, or the setup or close function, raised; the cause is what it raised."""
+    """A shipped module, or the setup or close function, raised; the cause is what it raised.
+
+    ``__cause__`` is that exception, with its traceback there. Nothing of the computation is set up, or it is closed all the same.
+    """
 
 
 class ComputationClosed(ComputationError):
-    """A computation is not, or no longer, set up at a server."""
+    """A computation is not, or no longer, set up at a server.
+
+    ``computation.setup(server)`` comes first, and again after the session was lost.
+    """
 
 
 class RunRefused(ComputationError):
-    """A run did not start: wrong arguments, or no room."""
+    """A run did not start: wrong arguments, or no room.
+
+    Nothing of it has run.
+    """
 
 
 class FileRefused(DiscoroError):
     """A file was not taken, or not removed; there is no half file.
+
+    The reason says what to do: another name, ``overwrite=True``, a larger ``max_file_size``, a ``dest_path``.
 
     Attributes:
         name: Name of the file.

@@ -98,7 +98,15 @@ def _finished(app: Sphinx, failed: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page)
 
 
+def _signature(
+    app: Sphinx, what: str, name: str, thing: object, options: object, arguments: str, result: str
+) -> tuple[str, str] | None:
+    """Errors are raised, not made: how is nothing for users."""
+    return ("", "") if what == "exception" and arguments else None
+
+
 def setup(app: Sphinx) -> None:
     """What Sphinx calls."""
     app.connect("source-read", _read)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("build-finished", _finished)

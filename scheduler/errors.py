@@ -58,6 +58,8 @@ class Terminated(DiscoroError):
 class NoSuchCoro(DiscoroError):
     """The coroutine has ended and nothing is kept of it, or it never was.
 
+    A message for it was dropped. ``monitor`` tells of an end in time.
+
     Attributes:
         name: Name of the coroutine, as far as it is known.
     """
@@ -73,6 +75,8 @@ class NoSuchCoro(DiscoroError):
 
 class MailboxFull(DiscoroError):
     """The receiver does not keep up; the message was not queued.
+
+    ``deliver`` waits for room instead.
 
     Attributes:
         name: Name of the receiving coroutine.
@@ -93,6 +97,8 @@ class MailboxFull(DiscoroError):
 class MailboxBusy(DiscoroError):
     """A mailbox has one reader at a time, and another one is waiting there.
 
+    Let one of them receive, and pass on what the other needs.
+
     Attributes:
         name: Name of the coroutine whose mailbox it is.
     """
@@ -104,6 +110,8 @@ class MailboxBusy(DiscoroError):
 
 class NotTheCoroutine(DiscoroError):
     """Only the coroutine itself may do that.
+
+    A function finds its own coroutine in its parameter ``coro``; others are sent messages.
 
     Attributes:
         name: Name of the coroutine that the call was made on.
@@ -120,7 +128,10 @@ class NotTheCoroutine(DiscoroError):
 
 
 class NotACoroutine(DiscoroError, TypeError):
-    """What was given is neither a generator function nor a coroutine function."""
+    """What was given is neither a generator function nor a coroutine function.
+
+    Write ``async def``, or put a ``yield`` into it.
+    """
 
     def __init__(self, given: object) -> None:
         name = getattr(given, "__name__", None) or repr(given)
@@ -161,6 +172,8 @@ class ForgottenWait(DiscoroError, TypeError):
 class WrongThread(DiscoroError, RuntimeError):
     """A call outside the thread of the scheduler's loop.
 
+    In other threads ``Coro(...)``, ``send``, ``resume``, ``terminate`` and ``value`` may be called: let a coroutine do the rest.
+
     Attributes:
         call: The call.
     """
@@ -177,6 +190,8 @@ class WrongThread(DiscoroError, RuntimeError):
 class NameTaken(DiscoroError):
     """Another thing is registered under that name in this process.
 
+    The other one keeps it. Unregister that, or use another name.
+
     Attributes:
         kind: "coro", "channel" or "rci".
         name: The name.
@@ -189,11 +204,17 @@ class NameTaken(DiscoroError):
 
 
 class HotSwapRefused(DiscoroError):
-    """The new code cannot take the place of the old one; the old one goes on."""
+    """The new code cannot take the place of the old one; the old one goes on.
+
+    A generator function takes the place of a generator function, ``async def`` that of ``async def``.
+    """
 
 
 class SchedulerClosed(DiscoroError):
-    """The scheduler has been closed, or was never opened."""
+    """The scheduler has been closed, or was never opened.
+
+    Make a new one; in a loop of your own ``async with Scheduler():``.
+    """
 
     #: What somebody hears who awaits a call of ours in a loop of his own.
     NO_SCHEDULER = (
@@ -206,7 +227,10 @@ class SchedulerClosed(DiscoroError):
 
 
 class SchedulerConflict(DiscoroError):
-    """Two schedulers with different options ask to be the default one."""
+    """Two schedulers with different options ask to be the default one.
+
+    Make one, or open each with ``with``.
+    """
 
 
 class HotSwapException(BaseException):

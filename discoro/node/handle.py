@@ -33,6 +33,8 @@ READY_BY = 30.0
 class NodeFailed(DiscoroError):
     """A node did not start.
 
+    Nothing of it runs any more.
+
     Attributes:
         exit_code: Its exit code, or None when it was just too slow.
         said: The last lines that it wrote on stderr, as far as they are known.

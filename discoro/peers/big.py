@@ -70,6 +70,8 @@ _CARRIED = _MESSAGES | {
 class MessageTooBig(DiscoroError):
     """A message is longer than the limit; nothing was sent.
 
+    Send it in parts, or as a file with ``Scheduler.send_file``.
+
     Attributes:
         size: Its length, in bytes.
         limit: What is allowed, in bytes.

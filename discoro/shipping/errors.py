@@ -35,6 +35,8 @@ class ComputationError(DiscoroError):
 class NotPicklable(ComputationError, TypeError):
     """A value cannot be sent.
 
+    Nothing was sent. Open it on the server instead, or pass what is needed to open it.
+
     Attributes:
         what: Who wanted to send it, for example ``"work()"``.
         path: The way from there to the culprit, for example ``"global 'conf' -> .db"``.
@@ -59,6 +61,8 @@ class NotPicklable(ComputationError, TypeError):
 
 class MissingCode(ComputationError):
     """A server lacks modules that the code needs; nothing of the code has run there.
+
+    Install them there, or, if they are yours, name them in ``depends=[...]``.
 
     Attributes:
         server: The name of the server.
@@ -86,6 +90,8 @@ class VersionMismatch(DiscoroError):
 class PythonMismatch(ComputationError, VersionMismatch):
     """Code cannot cross between these two Pythons; nothing of it has been loaded.
 
+    Start the node with the Python version of the program. Plain values, arrays and files do cross.
+
     Attributes:
         ours: This process, for example ``"cpython-3.11"``.
         theirs: The process that the code comes from.
@@ -108,6 +114,8 @@ class SetupRefused(ComputationError):
 class UndecodableValue(DiscoroError):
     """A value arrived that this process cannot decode; it has not been delivered.
 
+    Most often its class is not known here: name that in ``depends=[...]``.
+
     Attributes:
         reason: What went wrong, in one line.
     """
@@ -119,6 +127,8 @@ class UndecodableValue(DiscoroError):
 
 class RemoteError(DiscoroError):
     """The user's code failed there, with an exception that cannot travel.
+
+    An exception of a class that can be pickled arrives as itself.
 
     Attributes:
         type_name: The name of the exception's type, for example ``"helper.Broken"``.
