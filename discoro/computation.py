@@ -162,7 +162,7 @@ class Computation(Generic[P, T]):
             MissingCode: If the server lacks modules that the code imports; nothing of it has run there.
             PythonMismatch: If the server runs another version of Python; nothing was loaded.
             FileRefused: If it does not take a file; the text says why, and who holds the name.
-            SetupFailed: If a shipped module or ``func`` raised; ``__cause__`` is what it raised.
+            SetupFailed: If a shipped module or ``func`` raised; ``__cause__`` has the traceback there, as text.
             SetupRefused: If it does not take this code; nothing of it has run.
             PeerError: If the server cannot be reached.
             TimeoutError: After ``timeout`` seconds; nothing of it is set up.

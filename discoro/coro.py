@@ -46,7 +46,8 @@ class Coro(Generic[T]):
     References, as ``Computation.run``, ``Coro.locate`` and messages bring them, have the same methods. They can be sent
     to anybody, are equal where they mean the same coroutine, and arrive as the coroutine itself where that lives.
 
-    ``await coro``, or ``yield coro.finish()`` in a generator, gives its result or raises what it raised.
+    ``await coro``, or ``yield coro.finish()`` in a generator, gives its result or raises what it raised. asyncio's tools
+    take it, too; ``asyncio.gather``, when cancelled, cancels a coroutine of this process and leaves one elsewhere alone.
 
     Raises:
         NotACoroutine: If ``func`` is something else; it is a TypeError.
@@ -275,7 +276,7 @@ class Coro(Generic[T]):
             The coroutine, or a reference to it; None after ``timeout`` seconds.
 
         Raises:
-            PeerError: If ``location`` cannot be reached, or refuses us; the text says why.
+            PeerError: If ``location`` refuses us; the text says why. One where nobody answers is tried again.
         """
         found = await default.awaited("locate").find("coro", name, location, timeout)
         return cast("Coro[Any] | None", found)

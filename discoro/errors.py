@@ -214,9 +214,9 @@ class MessageRefused(DiscoroError):
 
 
 class SetupFailed(ComputationError):
-    """A shipped module, or the setup or close function, raised; the cause is what it raised.
+    """A shipped module, or the setup or close function, raised; the text says what.
 
-    ``__cause__`` is that exception, with its traceback there. Nothing of the computation is set up, or it is closed all the same.
+    ``__cause__`` has the traceback there, as text. Nothing of the computation is set up, or it is closed all the same.
     """
 
 

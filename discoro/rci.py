@@ -143,7 +143,7 @@ class RCI(Generic[T]):
             The service, or a reference to it; None after ``timeout`` seconds.
 
         Raises:
-            PeerError: If ``location`` cannot be reached, or refuses us; the text says why.
+            PeerError: If ``location`` refuses us; the text says why. One where nobody answers is tried again.
         """
         found = await default.awaited("locate").find("rci", name, location, timeout)
         if isinstance(found, RemoteCoro):

@@ -313,8 +313,7 @@ class Scheduler(_local.Scheduler):
             timeout: Seconds for all of it; None: without end.
 
         Raises:
-            FileRefused: If the peer does not take it: the text says why.
-            OSError: If the file cannot be read here.
+            FileRefused: If the peer does not take it, or it cannot be read here: the text says why.
             PeerError: If the peer cannot be reached, or is lost meanwhile.
             TimeoutError: After ``timeout`` seconds; the file is not there.
         """

@@ -274,6 +274,9 @@ class Channel:
 
         Returns:
             The channel, or a reference to it; None after ``timeout`` seconds.
+
+        Raises:
+            PeerError: If ``location`` refuses us; the text says why. One where nobody answers is tried again.
         """
         return default.awaited("locate").find("channel", name, location, timeout)
 
