@@ -24,6 +24,7 @@ TOPICS: tuple[str, ...] = (
     "start",
     "memory",
     "setup",
+    "growth",
 )
 
 
