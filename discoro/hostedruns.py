@@ -33,6 +33,8 @@ log = logging.getLogger("discoro.server")
 _REFUSED = 3
 # A plain number: see the peer's.
 _RESULT = int(Kind.RESULT)
+# A result up to this length surely fits into a batch.
+_SMALL = 256
 _set_result = asyncio.Future.set_result
 
 
@@ -231,8 +233,12 @@ class HostedRuns:
                 value = outcome.value
                 if type(value) not in PLAIN and self._network.big.wants(value):
                     self._network.big.post_result(peer, number, value)
+                    return
+                data = dumps(value)
+                if len(data) <= _SMALL:
+                    peer.send(_RESULT, number, 0, data)
                 else:
-                    peer.post(_RESULT, number, 0, dumps(value))
+                    peer.post(_RESULT, number, 0, data)
                 return
             except Exception as error:
                 if isinstance(error, NotPicklable):

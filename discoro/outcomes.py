@@ -11,7 +11,6 @@ An outcome travels as a code and a payload::
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NoReturn
 
 from discoro.errors import NoSuchCoro, RemoteError
@@ -75,7 +74,7 @@ class KeptOutcomes:
     """The newest outcomes by coroutine number, for questions that come after the end.
 
     Args:
-        most: How many are kept.
+        most: How many are kept; up to a quarter more until the oldest go.
         seconds: How long.
         most_bytes: What the values of those that returned may take together; a single one above it is not kept.
     """
@@ -85,9 +84,10 @@ class KeptOutcomes:
         self._seconds = seconds
         self._most_bytes = most_bytes
         self._bytes = 0
-        # When it was kept, the outcome, and roughly how much memory it takes.
-        self._kept: OrderedDict[int, tuple[float, Outcome, int]] = OrderedDict()
-        # When those that are too old are looked for next: not with each one.
+        # When it was kept, the outcome, and roughly how much memory it takes; the oldest first.
+        self._kept: dict[int, tuple[float, Outcome, int]] = {}
+        # The oldest go many at a time, and those that are too old are looked for once in a while: not with each one.
+        self._slack = most // 4
         self._look = 0.0
 
     def __len__(self) -> int:
@@ -103,20 +103,27 @@ class KeptOutcomes:
             size = size_hint(outcome.value)
             self._bytes += size
         kept[number] = (now, outcome, size)
-        if len(kept) > self._most:
-            self._bytes -= kept.popitem(last=False)[1][2]
-        if self._bytes > self._most_bytes or now >= self._look:
+        if (
+            len(kept) > self._most + self._slack
+            or self._bytes > self._most_bytes
+            or now >= self._look
+        ):
             self._prune(now)
 
     def _prune(self, now: float) -> None:
-        """Let go of what is too old, and of the oldest while all together is too big."""
+        """Let go of what is too old, and of the oldest while there are too many, or all together is too big."""
         kept = self._kept
-        while kept:
-            _, (since, _, size) = oldest = next(iter(kept.items()))
-            if self._bytes <= self._most_bytes and now - since <= self._seconds:
+        left, total, gone = len(kept), self._bytes, []
+        for number, (since, _, size) in kept.items():
+            fits = left <= self._most and total <= self._most_bytes
+            if fits and now - since <= self._seconds:
                 break
-            del kept[oldest[0]]
-            self._bytes -= size
+            gone.append(number)
+            left -= 1
+            total -= size
+        for number in gone:
+            del kept[number]
+        self._bytes = total
         self._look = now + self._seconds / 16
 
     def _drop(self, number: int) -> None:

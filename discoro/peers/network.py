@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
@@ -315,11 +316,11 @@ class Network:
 
     def ended(self, number: int) -> Outcome | None:
         """How a coroutine of ours ended, where that is still known."""
-        return self._outcomes.find(number, self.loop.time())
+        return self._outcomes.find(number, monotonic())
 
     def keep_outcome(self, number: int, outcome: Outcome) -> None:
         """Remember how a coroutine that others know has ended."""
-        self._outcomes.keep(number, outcome, self.loop.time())
+        self._outcomes.keep(number, outcome, monotonic())
 
     # --- peers
 

@@ -54,6 +54,7 @@ class Peer:
         runs: Coroutines started there from here that have not ended, by number.
         watched: (observed number, watcher number) -> the watcher here and what it observes there.
         taking: What each receiver here has from there, by its number.
+        send: Queues an entry that surely fits into a batch, while the session stands; :meth:`post` does all others.
     """
 
     def __init__(self, network: Network, process: bytes, hint: tuple[str, int] | None) -> None:
@@ -74,6 +75,8 @@ class Peer:
         self.watchers: set[tuple[int, int]] = set()
         # What the other side was told that each new lane to us has, in bytes.
         self.announced = 0
+        # The numbers above this one are the other side's for coroutines it starts here.
+        self.first_run = 0
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lanes: dict[int, OutLane] = {}
         # Entries, and what makes some, that wait for the session.
@@ -86,7 +89,7 @@ class Peer:
         self._wants = network.big.wants
         self._sender = network.sender_number
         self._scheduler = network.scheduler
-        self._send: Callable[[int, int, int, bytes], None] = self.post
+        self.send: Callable[[int, int, int, bytes], None] = self.post
 
     def __repr__(self) -> str:
         if self.ended is not None:
@@ -100,8 +103,9 @@ class Peer:
     def open(self, session: Session) -> None:
         """The session is there: send what has waited for it."""
         self.session = session
-        self._send = session.send
+        self.send = session.send
         self.announced = session.ours.first_grant
+        self.first_run = session.ours.run_base
         self.name = session.peer.name
         self._last_run = session.peer.run_base
         early, self._early = self._early, []
@@ -234,7 +238,7 @@ class Peer:
         else:
             running = self._scheduler.running
             source = 0 if running is None else running._number or running.number
-        self._send(_SEND, target, source, data)
+        self.send(_SEND, target, source, data)
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that is pickled already."""
@@ -387,7 +391,7 @@ class Peer:
         """Start a coroutine there under the number that ``run`` has; the session must be open."""
         self.runs[run.number] = run
         if len(arguments) <= self._max_payload:
-            self._send(_RUN, target, run.number, arguments)
+            self.send(_RUN, target, run.number, arguments)
         else:
             self.post(_RUN, target, run.number, arguments)
 
@@ -402,9 +406,9 @@ class Peer:
         Raises:
             RunRefused: If the number is not of its range, or taken: it may be that of somebody else's coroutine.
         """
-        assert self.session is not None
-        base = self.session.ours.run_base
-        if not base < number < base + RUN_NUMBERS or number in self._scheduler.by_number:
+        if not self.first_run < number < self.first_run + RUN_NUMBERS or (
+            number in self._scheduler.by_number
+        ):
             raise RunRefused(f"number {number:x} is not free for a coroutine of this session")
 
     def terminate(self, number: int) -> None:
