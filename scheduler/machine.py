@@ -111,6 +111,8 @@ class Machine(asyncio.Future[T]):
     )
 
     scheduler: Scheduler
+    last_counts = False
+    """Whether a generator that returns nothing returns what its last yield gave: as in programs before 2018."""
     _cancel_message: Any  # the Future's
 
     @classmethod

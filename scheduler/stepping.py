@@ -14,6 +14,7 @@ from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .driver import is_generator
 from .errors import SchedulerClosed, WrongThread
 from .mailbox import Mark
 from .waits import ENDED, HANDED, READY, RUNNING
@@ -149,8 +150,12 @@ class Stepper:
                                 coro._send = coro._top.send
                             break
                     except StopIteration as stop:
+                        # ``value`` is still what the last yield gave.
+                        if stop.value is not None or not coro.last_counts or error is not None:
+                            value = stop.value
+                        elif not is_generator(coro._top):
+                            value = None
                         error = None
-                        value = stop.value
                         if not coro._stack:
                             coro._returned(value)
                             break

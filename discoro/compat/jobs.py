@@ -22,6 +22,7 @@ from discoro.compat.start import home
 from discoro.computation import Computation as _Computation
 from discoro.coro import Coro, RemoteCoro, Word
 from discoro.errors import DiscoroError, Terminated
+from discoro.hostedruns import HostedCoro
 from discoro.scheduler.entry import is_entry
 from discoro.scheduler.outcome import MonitorException
 from discoro.transport.addresses import Location
@@ -32,9 +33,16 @@ MinPulseInterval = 10
 MaxPulseInterval = 10 * MinPulseInterval
 
 
+class Hosted(asyncoro.Coro, HostedCoro):  # type: ignore[misc]  # awaitables all
+    """The coroutine of a job, at its server, with its old face."""
+
+    __slots__ = ()
+
+
 def job(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], coro: Any = None) -> Any:
     """Runs at a server: the function that was asked for, in the place of the computation's own."""
     coro.set_name(function.__name__)
+    coro.__class__ = Hosted
     if "coro" in inspect.signature(function).parameters:
         kwargs = {**kwargs, "coro": coro}
     return (yield function(*args, **kwargs))

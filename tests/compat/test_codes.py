@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -126,6 +127,38 @@ def test_finish_and_value_give_none_at_the_timeout_and_of_a_terminated_one() -> 
     alive.terminate()
     assert alive.value() is None
     assert asyncoro.Coro(failing).value() is None
+
+
+def test_a_coroutine_of_asyncoro_returns_what_its_last_yield_gave() -> None:
+    def inner(value: Any) -> Any:
+        yield value
+
+    async def awaited() -> None:
+        await asyncio.sleep(0)
+
+    def last(value: Any, coro: Any = None, task: Any = None) -> Any:
+        yield (coro or task).sleep(0)
+        yield inner(value)
+
+    def nothing(coro: Any = None) -> Any:
+        yield 5
+        yield awaited()
+
+    def caught(coro: Any = None) -> Any:
+        try:
+            yield coro.receive()
+        except ValueError:
+            return
+
+    assert asyncoro.Coro(last, 7).value() == 7
+    assert asyncoro.Coro(nothing).value() is None
+    coro = asyncoro.Coro(caught)
+    while "receive" not in coro.where():
+        time.sleep(0.001)
+    coro.throw(ValueError("x"))
+    assert coro.value() is None
+    assert asyncoro.Coro(awaited).value() is None
+    assert pycos.Task(last, 7).value() is None  # pycos had ended that
 
 
 def test_a_task_that_failed_gives_a_monitor_status() -> None:

@@ -59,6 +59,7 @@ class Coro(_coros.Local):
 
     family = _FAMILY
     any_coro = True
+    last_counts = True
 
 
 SysCoro = Coro
