@@ -24,7 +24,8 @@ except ImportError:
 else:
     if os.environ.get("LOOP") != "asyncio":
         Scheduler.new_loop = staticmethod(uvloop.new_event_loop)
-def say(*text): print(*text, flush=True)
+def say(*text):  # in one piece: two threads may say something
+    sys.stdout.write(" ".join(map(str, text)) + "\\n"); sys.stdout.flush()
 """
 
 INTERRUPTED = (130, -signal.SIGINT)
