@@ -51,7 +51,7 @@ class Limits:
     hint_again: float = 1.0
     """... but after this, doubled each time, where nobody was there just then, and after this where somebody had proved himself."""
     hint_rate: float = 50.0
-    """Hinted addresses dialled per second."""
+    """Hinted addresses dialled per second, those not counted that a peer has told of."""
     hint_refusals: int = 3
     """After so many refusals a hint is ignored."""
     hint_addresses: int = 4_096

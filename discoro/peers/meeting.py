@@ -160,7 +160,7 @@ class Meeting:
         host = peer.session.address[0] if peer.session is not None else ""
         for port in message.ports:
             known = host and type(port) is int and 0 < port < 65_536
-            if known and self._hints.offer(host, port, now):
+            if known and self._hints.offer(host, port, now, proven=True):
                 self._dial((host, port))
         return message
 

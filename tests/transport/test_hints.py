@@ -24,6 +24,16 @@ def test_at_most_fifty_new_addresses_a_second_are_dialled() -> None:
     assert 250 <= dialled <= 300
 
 
+def test_what_a_peer_tells_is_not_held_up_by_what_strangers_send() -> None:
+    """A node tells of its servers once: what was passed over then would never be dialled."""
+    hints = Hints()
+    while hints.offer("10.0.0.1", len(hints) + 1, 0.0):
+        pass
+
+    assert all(hints.offer("10.0.0.2", port, 0.0, proven=True) for port in range(1, 1000))
+    assert not hints.offer("10.0.0.2", 1, 0.0, proven=True), "once a minute it stays"
+
+
 def test_an_address_that_was_passed_over_is_dialled_when_there_is_room() -> None:
     """A beacon comes again every ten seconds; the first one must not be lost on the table."""
     hints = Hints(Limits(hint_rate=1.0))
