@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import psutil
@@ -20,6 +20,8 @@ from benchmarks.floor.local import grown, resident
 from benchmarks.ours import Ours, free_udp_port
 from benchmarks.serving import ServerProcess
 from discoro import Coro, Location, Scheduler
+from discoro.node.serving import _introduce
+from discoro.node.settings import ServerSettings
 from discoro.transport.credentials import Credentials
 from discoro.transport.endpoint import Endpoint
 from discoro.transport.frames import KINDS, Hello
@@ -78,6 +80,17 @@ QUESTIONS = [
         others=_here("WithoutTls", "Sessions"),
     ),
     Question(
+        name="growth-meeting",
+        title="until all servers are peers, of one server per node told; 16 on each node",
+        unit="ms",
+        lower_is_better=True,
+        size=16,
+        quick_size=2,
+        rounds=3,
+        floor="benchmarks.growth:OneNode",
+        others=_here("SixNodes", "SixtyNodes"),
+    ),
+    Question(
         name="growth-memory",
         title="memory of one more",
         unit="bytes",
@@ -105,6 +118,7 @@ async def crowd(count: str, port: str) -> int:
     """So many schedulers in this process, each with a session to the one at ``port`` and a coroutine that counts."""
     gate = asyncio.Semaphore(8)
     left = int(count)
+    secret = Secret(os.environ[_SECRET])  # one for all: to stretch it takes 60 ms
     all_in = asyncio.get_running_loop().create_future()
 
     async def reader(hub: Any, coro: Any = None) -> None:
@@ -116,7 +130,7 @@ async def crowd(count: str, port: str) -> int:
 
     async def member() -> None:
         nonlocal left
-        async with Scheduler(udp_port=free_udp_port(), outbound_only=True):
+        async with Scheduler(udp_port=free_udp_port(), outbound_only=True, secret=secret):
             async with gate:
                 hub = await Coro.locate("hub", Location("127.0.0.1", int(port)), timeout=60)
                 reading = Coro(reader, hub)
@@ -354,6 +368,74 @@ class WithoutTls(Sessions):
     async def start(self) -> None:
         self.network = MemoryNetwork()
         await super().start()
+
+
+# --- many servers ----------------------------------------------------------------------------------------------------
+
+
+async def cluster(nodes: str, servers: str) -> str:
+    """So many nodes in this process, each with so many servers which tell whoever comes of each other."""
+    secret = Secret(os.environ[_SECRET])
+    told = []
+    for _ in range(int(nodes)):
+        node = [
+            await Scheduler(node="127.0.0.1", tcp_port=0, role="server", secret=secret).__aenter__()
+            for _ in range(int(servers))
+        ]
+        ports = [scheduler.network.location.port for scheduler in node]
+        for number, scheduler in enumerate(node, 1):
+            settings = ServerSettings(
+                name="", node="", number=number, key="", dest_path="", siblings=tuple(ports)
+            )
+            _introduce(scheduler, settings)
+        told.append(str(ports[0]))
+    return " ".join(told)
+
+
+class OneNode(Contestant):
+    """A program that meets all servers of some nodes."""
+
+    label = "1 node"
+    nodes = 1
+
+    async def start(self) -> None:
+        os.environ.setdefault(_SECRET, generate())
+        self._secret = Secret(os.environ[_SECRET])
+        _ = self._secret.prs
+        self._server = await asyncio.to_thread(
+            ServerProcess, "benchmarks.growth:cluster", self.nodes, self.size
+        )
+
+    async def round(self) -> float:
+        there: set[Any] = set()
+        all_there = asyncio.get_running_loop().create_future()
+
+        def heard(name: str, location: Location, status: int) -> None:
+            there.add(location)
+            if len(there) == self.nodes * self.size and not all_there.done():
+                all_there.set_result(None)
+
+        options: Any = {"udp_port": free_udp_port(), "secret": self._secret}
+        async with Scheduler(outbound_only=True, **options) as scheduler:
+            begun = perf_counter()
+            scheduler.peer_status(heard)
+            for port in self._server.ports:
+                await scheduler.peer("127.0.0.1", tcp_port=port)
+            await asyncio.wait_for(all_there, 100)
+            return (perf_counter() - begun) * 1e3
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._server.close)
+
+
+class SixNodes(OneNode):
+    label = "6 nodes"
+    nodes = 6
+
+
+class SixtyNodes(OneNode):
+    label = "60 nodes"
+    nodes = 60
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

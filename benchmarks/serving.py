@@ -1,6 +1,6 @@
 """A server process for floors and peers: ``python -m benchmarks.serving module:function``.
 
-The function is a coroutine function that begins to serve and returns the port. It is printed; the process ends with stdin.
+The function is a coroutine function that begins to serve and returns the port, or several. It is printed; the process ends with stdin.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class ServerProcess:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{what} does not serve")
-        self.port = int(line)
+        self.ports = [int(port) for port in line.split()]
+        self.port = self.ports[0]
 
     def close(self) -> None:
         """End it."""
