@@ -294,19 +294,23 @@ class Computation(_Of2014):
         if server is None:
             log.warning("run: no server is used at %s", where)
             return None
+        coro: Any = None
         try:
-            coro: Any = await native.run(server.coro, function, args, kwargs)
+            coro = await native.run(server.coro, function, args, kwargs)
         except (DiscoroError, TimeoutError, TypeError) as error:
             log.warning("run: %s", error)
-            servers.give_back(server, cpu)
             return None
+        finally:
+            if coro is None:  # also when who asked for it is ended meanwhile
+                servers.give_back(server, cpu)
+        servers.task(_until_end(servers, server, coro, cpu))
         coro.name = function.__name__
         coro = references.faced("asyncoro", coro)
+        self._tell(
+            DiscoroStatus(Scheduler.CoroCreated, DiscoroCoroInfo(coro, args, kwargs, time.time()))
+        )
         if self.status_coro is not None:
             await self.status_coro.monitor(coro)
-            info = DiscoroCoroInfo(coro, args, kwargs, time.time())
-            self._tell(DiscoroStatus(Scheduler.CoroCreated, info))
-        servers.task(_until_end(servers, server, coro, cpu))
         return coro
 
     def _named(self, gen: Any) -> Any:

@@ -210,6 +210,31 @@ def test_the_jobs_of_2016_go_to_whatever_server_is_free(here: World) -> None:
     )
 
 
+@pytest.mark.slow
+def test_a_client_of_2016_chooses_its_nodes_and_sees_them_come_and_go(here: World) -> None:
+    client = Old(here, "jobs_node", here.udp_port)
+    client.says("waiting")
+    serve(here, 1)
+    client.says("running")
+    here.programs[-1].kill()
+    lines = client.ends()
+    assert [line for line in lines if not line.startswith("status")] == [
+        "waiting",
+        "node 127.0.0.1 1 linux 127.0.0.1",
+        "value 1",
+        "running",
+        "lost MonitorException PeerLost",
+        "servers [] []",
+        "jobs 2 2",
+    ]
+    assert [line for line in lines if line.startswith("status")] == [
+        "status 2",
+        "status 12",
+        "status 15",
+        "status 5",
+    ]
+
+
 def test_the_job_scheduler_of_2015_runs_one_job_at_each_server(here: World) -> None:
     serve(here, 1)
     client = Old(here, "jobs_2015", here.udp_port)
