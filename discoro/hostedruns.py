@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from discoro.coro import LocalCoro
@@ -18,6 +19,7 @@ from discoro.errors import NotPicklable, RunRefused
 from discoro.hosting import Hosted, Hosting
 from discoro.logs import end_in_words, in_words, run_number
 from discoro.outcomes import RETURNED, encode_outcome
+from discoro.peers.ownership import is_alone
 from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.scheduler.waits import READY
 from discoro.shipping.codespace import CodeSpace
@@ -36,6 +38,10 @@ _RESULT = int(Kind.RESULT)
 # A result up to this length surely fits into a batch.
 _SMALL = 256
 _set_result = asyncio.Future.set_result
+# References to a returned value, and to its coroutine (the most, where something woke it), that the end of a run itself holds when
+# it tells the result: beyond them somebody else may still change the value, or ask the coroutine for it. Tests hold the figures.
+_VALUE_HOLDERS = 7
+_CORO_COUNT = 9
 
 
 class HostedCoro(LocalCoro[Any]):
@@ -223,16 +229,17 @@ class HostedRuns:
         finished = self._hosting.ended(number)
         self._keep_outcome(number, outcome)
         if peer.ended is None:
-            self._tell(peer, number, outcome, coro._name)
+            self._tell(peer, number, outcome, coro)
         if finished is not None:
             self._finished(finished)
 
-    def _tell(self, peer: Peer, number: int, outcome: Outcome, name: str) -> None:
+    def _tell(self, peer: Peer, number: int, outcome: Outcome, coro: HostedCoro) -> None:
         if isinstance(outcome, Returned):
             try:
                 value = outcome.value
                 if type(value) not in PLAIN and self._network.big.wants(value):
-                    self._network.big.post_result(peer, number, value)
+                    lent = getrefcount(coro) <= _CORO_COUNT and is_alone(value, _VALUE_HOLDERS)
+                    self._network.big.post_result(peer, number, value, lent=lent)
                     return
                 data = dumps(value)
                 if len(data) <= _SMALL:
@@ -242,7 +249,7 @@ class HostedRuns:
                 return
             except Exception as error:
                 if isinstance(error, NotPicklable):
-                    error = error.of(f"the result of {name}()")
+                    error = error.of(f"the result of {coro._name}()")
                 error.add_note(f"{self._scheduler.name}: the result could not be sent")
                 outcome = Failed(error)
         code, payload = encode_outcome(outcome)

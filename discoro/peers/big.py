@@ -135,6 +135,13 @@ class _Incoming:
         return self.head, buffers
 
 
+def _kept(buffers: Sequence[memoryview]) -> Sequence[memoryview]:
+    """What is in these buffers now, whatever becomes of them: copies, save of bytes, which nobody can change."""
+    return [
+        buffer if type(buffer.obj) is bytes else memoryview(bytes(buffer)) for buffer in buffers
+    ]
+
+
 def _arrays(head: bytes | None, count: int) -> set[int]:
     """Which of the transfers become a bytearray; the others, the pickle and a whole payload among them, become bytes."""
     if head is None:
@@ -179,7 +186,7 @@ class BigMessages:
             MailboxFull: If too much waits for its receiver already.
         """
         head, buffers = dumps_parts(value)
-        self._send_parts(peer, target, head, [memoryview(bytes(buffer)) for buffer in buffers])
+        self._send_parts(peer, target, head, _kept(buffers))
 
     def send_pickled(self, peer: Peer, target: int, data: bytes) -> None:
         """Queue a message whose pickle turned out to be big."""
@@ -200,11 +207,10 @@ class BigMessages:
         head, buffers = dumps_parts(arguments, what=what)
         self._post(peer, Kind.RUN, target, number, 0, head, buffers)
 
-    def post_result(self, peer: Peer, number: int, value: Any) -> None:
-        """Send a big result; its buffers are copied: what runs here goes on and may change them."""
+    def post_result(self, peer: Peer, number: int, value: Any, *, lent: bool = False) -> None:
+        """Send a big result; its buffers are copied, unless they are lent: what runs here goes on and may change them."""
         head, buffers = dumps_parts(value)
-        parts = [memoryview(bytes(buffer)) for buffer in buffers]
-        self._post(peer, Kind.RESULT, number, 0, 0, head, parts)
+        self._post(peer, Kind.RESULT, number, 0, 0, head, buffers if lent else _kept(buffers))
 
     def post_whole(self, peer: Peer, kind: int, target: int, source: int, payload: bytes) -> None:
         """Send an entry of any other kind whose payload is too long for a batch."""

@@ -338,3 +338,88 @@ def leave(how: Any, coro: Any = None) -> Any:
     """Do what ends a process, anywhere else."""
     yield coro.sleep(0.01)
     raise how("by the user's code")
+
+
+KEPT: list[Any] = []
+_SIZE = 3 << 20
+
+
+async def note_lent() -> None:
+    """From now on note of each big result whether its memory was lent, not copied."""
+    from discoro.peers.big import BigMessages
+
+    post = BigMessages.post_result
+    noted: list[bool] = []
+
+    def noting(self: Any, *args: Any, lent: bool = False) -> None:
+        noted.append(lent)
+        post(self, *args, lent=lent)
+
+    def forget() -> list[bool]:
+        BigMessages.post_result = post  # type: ignore[method-assign]
+        return noted
+
+    noting.forget = forget  # type: ignore[attr-defined]
+    BigMessages.post_result = noting  # type: ignore[method-assign]
+
+
+async def lent() -> list[bool]:
+    """What was noted; nothing is from now on."""
+    from discoro.peers.big import BigMessages
+
+    noted: list[bool] = BigMessages.post_result.forget()  # type: ignore[attr-defined]
+    return noted
+
+
+async def fresh(how: str) -> Any:
+    """Return what nobody else has, or somebody has, in one of several ways."""
+    import numpy
+
+    if how == "after a wait":
+        await asyncio.sleep(0.01)
+    array = numpy.zeros(_SIZE, "u1")
+    match how:
+        case "in containers":
+            return array, {"more": [bytearray(_SIZE), 5, "text"]}
+        case "somebody has it":
+            KEPT.append(array)
+        case "somebody has a part":
+            KEPT.append(array[5:])
+        case "somebody has what is in it":
+            KEPT.append(array)
+            return [array]
+        case "somebody can find it":
+            import weakref
+
+            KEPT.append(weakref.ref(array))
+        case "of a class":
+            return array.view(numpy.matrix)
+    return array
+
+
+def fresh_of_a_generator() -> Any:
+    """The same of a generator."""
+    yield
+    return bytearray(_SIZE)
+
+
+async def awaited(coro: Any = None) -> Any:
+    """Return what another coroutine of this process waits for."""
+
+    async def wait(run: Any) -> None:
+        await run
+
+    Coro(wait, coro)
+    await asyncio.sleep(0.01)
+    return bytearray(_SIZE)
+
+
+async def changed_afterwards() -> bytearray:
+    """Return what another coroutine changes at once."""
+    data = bytearray(_SIZE)
+
+    async def change() -> None:
+        data[:] = bytes([1]) * _SIZE
+
+    Coro(change)
+    return data

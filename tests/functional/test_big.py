@@ -340,3 +340,51 @@ def test_big_messages_within_one_process(shared: World) -> None:
         assert await listener is array
 
     shared.run(main, local=True)
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "lent"),
+    [
+        (jobs.fresh, ["at once"], True),
+        (jobs.fresh, ["after a wait"], True),
+        (jobs.fresh, ["in containers"], True),
+        (jobs.fresh_of_a_generator, [], True),
+        (jobs.identity, [numpy.zeros(3 * MIB, "u1")], True),
+        (jobs.identity, [bytearray(3 * MIB)], True),
+        (jobs.fresh, ["somebody has it"], False),
+        (jobs.fresh, ["somebody has a part"], False),
+        (jobs.fresh, ["somebody has what is in it"], False),
+        (jobs.fresh, ["somebody can find it"], False),
+        (jobs.fresh, ["of a class"], False),
+        (jobs.awaited, [], False),
+    ],
+    ids=lambda value: value[0] if type(value) is list and value and type(value[0]) is str else None,
+)
+def test_a_result_that_nobody_else_has_is_not_copied(
+    shared: World, server: ServerProgram, job: Any, arguments: list[Any], lent: bool
+) -> None:
+    """The figures in hostedruns.py are those of CPython's reference counts on this way: if this fails, count again."""
+
+    async def main(coro: Any = None) -> None:
+        work: Computation[Any, Any] = Computation(job)
+        note: Computation[Any, Any] = Computation(jobs.note_lent)
+        noted: Computation[Any, Any] = Computation(jobs.lent)
+        for computation in (work, note, noted):
+            await computation.setup(server.location)
+        await (await note.run(server.location))
+        await (await work.run(server.location, *arguments))
+        assert await (await noted.run(server.location)) == [lent]
+
+    shared.run(main)
+
+
+def test_a_result_arrives_as_it_was_when_it_was_returned(
+    shared: World, server: ServerProgram
+) -> None:
+    async def main(coro: Any = None) -> None:
+        work: Computation[Any, Any] = Computation(jobs.changed_afterwards)
+        await work.setup(server.location)
+        result = await (await work.run(server.location))
+        assert not any(result)
+
+    shared.run(main)
