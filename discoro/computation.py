@@ -14,6 +14,7 @@ from discoro.coro import Coro, RemoteCoro, Start
 from discoro.errors import (
     ComputationClosed,
     DiscoroError,
+    FileRefused,
     NotACoroutine,
     PeerLost,
     SchedulerClosed,
@@ -205,10 +206,15 @@ class Computation(Generic[P, T]):
             sources: dict[bytes, tuple[Any, int]] = {bundle.digest: ([encoded], len(encoded))}
             sources.update({item.sha256: (item.path, item.size) for item in bundle.files})
             sent = len(offer.bundle or b"")
+            names = {item.sha256: item.name for item in bundle.files}
             for digest in wanted.digests:
-                sent += await peer.network.files.send_blob(
-                    peer, bundle.id, digest, *sources[digest]
-                )
+                try:
+                    sent += await peer.network.files.send_blob(
+                        peer, bundle.id, digest, *sources[digest]
+                    )
+                except FileRefused as error:  # the server knows it by its digest alone
+                    name = names.get(digest, f"the code of {self._name}")
+                    raise FileRefused(name, f"not taken by {peer.name}: {error.reason}") from error
             ready = await requests.ask(peer, Setup(bundle.id, call))
         except asyncio.CancelledError:
             if peer.ended is None:

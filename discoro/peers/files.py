@@ -79,8 +79,12 @@ class Files:
 
     def _admit(self, owner: str, facts: list[FileFacts]) -> list[bytes]:
         assert self._workdir is not None
-        self._workdir.admit(owner, facts)
-        return [one.sha256 for one in self.store.missing(facts)]
+        try:
+            self._workdir.admit(owner, facts)
+            return [one.sha256 for one in self.store.missing(facts)]
+        except OSError as error:  # about the folder, not one of the files
+            reason = f"not taken here: {error.strerror or error}"
+            raise FileRefused(facts[0].name, reason) from error
 
     async def missing(self, digest: bytes, size: int) -> bool:
         """Whether these bytes have to be sent."""

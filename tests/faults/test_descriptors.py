@@ -137,6 +137,35 @@ def test_a_client_without_descriptors_is_told_and_goes_on_afterwards(
 
 
 @pytest.mark.slow
+def test_a_file_that_a_computation_needs_is_refused_by_its_name_and_comes_afterwards(
+    own: World, node: NodeProcess, tmp_path: Path
+) -> None:
+    resource.prlimit(node.server()["pid"], resource.RLIMIT_NOFILE, (200, 200))
+    needed = tmp_path / "needed.bin"
+    needed.write_bytes(os.urandom(3 << 20))
+
+    async def main(coro: Any = None) -> None:
+        where = place(node, 0)
+        taking: Computation[Any, Any] = Computation(faultjobs.take_descriptors)
+        reading: Computation[Any, Any] = Computation(faultjobs.hang, depends=[str(needed)])
+        plain: Computation[Any, Any] = Computation(faultjobs.own_pid)
+        await taking.setup(where)
+        taker = await taking.run(where, coro)
+        assert await coro.receive(timeout=10) == "Too many open files"
+        with pytest.raises(FileRefused, match=r"'needed.bin': not taken .*: Too many open files"):
+            await reading.setup(where, timeout=20)
+        await plain.setup(where, timeout=20)  # what needs no file is at home here
+        taker.send("release")
+        assert await taker == "released"
+        async with asyncio.timeout(RECOVERY):
+            await reading.setup(where)
+
+    own.scheduler().run(main)
+    folder = own.folder / "state" / "discoro"
+    assert not [path for path in folder.rglob("*") if ".part" in path.name]
+
+
+@pytest.mark.slow
 def test_a_nodes_parent_without_descriptors_restarts_its_server_afterwards(
     own: World, node: NodeProcess
 ) -> None:

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     # what runs, its arguments, what is sent to it, and the reason that its owner reads
     "a run that takes more and more": (
         *(faultjobs.grow, (8 << 20,), None),
-        MEMORY + r", .*of computation grow of client .*",
+        MEMORY + r", .*\bgrow\b.*",
     ),
     "a run that takes a gigabyte at once": (
         *(faultjobs.take, (GIB,), None),
