@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Generator
+from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -63,7 +64,7 @@ class Coro(TaskFace[T]):
         here = default.HERE.get()  # of the coroutine that runs this: nearly always there is one
         scheduler: Any = here if here is not None and here.thread_id else self._scheduler()
         _init(self, loop=scheduler.loop)
-        self._prepare(scheduler, func, args, kwargs)
+        self._prepare(scheduler, func, args, kwargs, copy_context() if here is scheduler else None)
         if get_ident() == scheduler.thread_id:
             # What scheduler.begin() does, without two calls: this makes every coroutine.
             scheduler.coros.add(self)

@@ -158,7 +158,8 @@ class Machine(asyncio.Future[T]):
         self._number = 0
         self._name: str = name or getattr(func, "__name__", None) or entry.name_of(func)
         self._top: Any = entry.first_frame(func, args, kwargs, self)
-        # Its `send`, once it has waited for a message: a coroutine that never does saves the method.
+        # Its `send`, once it waits for a message for the second time; False after the first. The method takes a tenth of the
+        # memory of a coroutine, and most of 100,000 that wait have never got a message.
         self._send: Any = None
         if context is None:
             context = copy_context()

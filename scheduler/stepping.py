@@ -146,8 +146,8 @@ class Stepper:
                             continue
                         else:
                             coro._wait = recv
-                            if coro._send is None:
-                                coro._send = coro._top.send
+                            if not coro._send:
+                                coro._send = False if coro._send is None else coro._top.send
                             break
                     except StopIteration as stop:
                         # ``value`` is still what the last yield gave.
