@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from discoro.quantities import seconds_text, size_text
 
 LEAST_RSS = 128 << 20
-"""A server that has done nothing yet takes 50 to 60 MiB: one with less room would be ended again and again."""
+"""A server that has done little takes 30 to 60 MiB: one with less room would be ended again and again."""
 LEAST_STALL = 1.0
 """What loads modules, or compiles, blocks a loop that long."""
 LOOK_AT_MEMORY = 0.1
@@ -60,7 +60,7 @@ def checked(max_rss: int | None, max_stall: float | None) -> Bounds:
     """
     if max_rss is not None and max_rss < LEAST_RSS:
         raise ValueError(
-            f"--max-rss {size_text(max_rss)}: a server takes about 60 MiB before anything runs in it; "
+            f"--max-rss {size_text(max_rss)}: a server itself takes up to 60 MiB; "
             f"at least {size_text(LEAST_RSS)}, or leave it out"
         )
     if max_stall is not None and max_stall < LEAST_STALL:
@@ -103,6 +103,11 @@ class Guard:
         self._asked = now
         self._next_beat = now + BEAT_EVERY
         return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the loop has been asked, and has not answered."""
+        return self._asked is not None
 
     def answered(self) -> None:
         """The loop has answered."""

@@ -58,7 +58,9 @@ class Guarding:
 
     def _look(self) -> None:
         now = self._loop.time()
-        excess = self._guard.look(now, self._child.resident(), stopped=self._child.stopped())
+        guard, child = self._guard, self._child
+        rss = 0 if guard.bounds.max_rss is None else child.resident()
+        excess = guard.look(now, rss, stopped=guard.waiting and child.stopped())
         if excess is None:
             if self._guard.beat_due(now):
                 self._child.order('{"order": "beat"}')
