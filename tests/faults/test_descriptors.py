@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from discoro.errors import FileRefused, NodeSilent
 from tests.faults import faultjobs
 from tests.faults.test_kills import node, place, set_up
 from tests.functional.nodes import NodeProcess
+from tests.kit import eventually, run_async
 from tests.processes import World
+from tests.transport.ends import End
 
 __all__ = ["node"]
 RECOVERY = 5.0
@@ -76,6 +79,49 @@ async def own_peer(own: World, location: Any) -> None:
         await other.peer(location, timeout=20)
 
 
+@pytest.mark.slow
+def test_sixty_clients_of_a_server_with_twenty_descriptors_all_get_their_turn(own: World) -> None:
+    server = own.server()
+    process = psutil.Process(server.process.pid)
+    assert server.port
+    most = process.num_fds() + 20
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most, most))
+
+    async def main() -> None:
+        clients = [End(secret=own.secret) for _ in range(60)]
+        served: list[End] = []
+
+        async def one(client: End) -> None:
+            await client.endpoint.connect("127.0.0.1", server.port, timeout=None)
+            served.append(client)
+
+        tasks = [asyncio.ensure_future(one(client)) for client in clients]
+        try:
+            await eventually(lambda: len(served) >= 15)
+            await asyncio.sleep(1.0)
+            print(f"{len(served)} of 60 served")
+            assert 15 <= len(served) <= 20
+            waits = []
+            gone = 0
+            while len(served) < 60:
+                start, before = time.monotonic(), len(served)
+                for client in served[gone:before]:
+                    await client.endpoint.close()
+                gone = before
+                await eventually(lambda: len(served) >= min(60, before + 10), guard=RECOVERY)  # noqa: B023
+                waits.append(time.monotonic() - start)
+            print("the next ones after", [f"{wait:.2f} s" for wait in waits])
+        finally:
+            for task in tasks:
+                task.cancel()
+            for client in clients:
+                await client.endpoint.close()
+
+    run_async(main, guard=60.0)
+    lines = [line for line in server.err.splitlines() if line.strip()]
+    assert len(lines) <= 10 and "Traceback" not in server.err, server.err
+
+
 CLIENT = """
 import asyncio, os, resource, sys
 from discoro import Computation, Location, Scheduler
@@ -119,6 +165,7 @@ Scheduler(node="127.0.0.1", udp_port=int(os.environ["DISCORO_TEST_UDP_PORT"])).r
 """
 
 
+@pytest.mark.slow
 def test_a_client_without_descriptors_is_told_and_goes_on_afterwards(
     own: World, tmp_path: Path
 ) -> None:

@@ -72,7 +72,6 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
 
 
 ALWAYS = {
-    "a run that takes more and more",
     "a run that sleeps as a thread does",
     "a message that unpickles to gigabytes",
 }
@@ -130,6 +129,7 @@ def test_who_takes_too_much_costs_its_server_process_and_nothing_else(
     assert after[0] != before[0] and after[1] == before[1]
 
 
+@pytest.mark.slow
 def test_who_stays_within_the_bounds_is_left_alone_also_when_stopped(
     shared: World, node: NodeProcess
 ) -> None:
