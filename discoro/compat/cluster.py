@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from discoro.compat.nodes import (
@@ -45,6 +46,7 @@ class Server:
         self.enabled = asyncio.Event()
         self.setup_args: tuple[Any, ...] = ()
         self.busy = False
+        self.suspended = False
         self.runs = 0
 
 
@@ -227,6 +229,14 @@ class Cluster:
         server.enabled.set()
         return 0
 
+    def suspend(self, where: Any, flag: bool) -> int:
+        """Give no more jobs to a server, or to those of a host; or do so again: 0; -1 where there is none."""
+        found = [server for server in self._servers.values() if _is_at(server, where)]
+        for server in found:
+            server.suspended = flag
+        self._change()
+        return 0 if found else -1
+
     # --- jobs
 
     async def take(self, where: Any, cpu: bool) -> Server | None:
@@ -235,7 +245,7 @@ class Cluster:
             able = [server for server in self.ready() if _is_at(server, where)]
             if where is not None and not able:
                 return None
-            free = [server for server in able if not (cpu and server.busy)]
+            free = [one for one in able if not (one.suspended or (cpu and one.busy))]
             if free:
                 server = min(free, key=lambda server: server.runs)
                 server.runs += 1
@@ -260,9 +270,12 @@ class Cluster:
         while any(server.busy or (everything and server.runs) for server in self.ready()):
             await self._changed.wait()
 
-    async def close(self, everything: bool) -> None:
-        """Wait for the jobs, and leave the servers."""
-        await self.wait(everything)
+    async def close(self, everything: bool, at_once: bool, timeout: float | None) -> None:
+        """Wait for the jobs, ``timeout`` seconds at most or not at all, and leave the servers."""
+        if not at_once:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self.wait(everything)
         self.closed = True
         self._change()
         self._scheduler.network.status.remove(self._peer)

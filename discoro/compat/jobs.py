@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from discoro.compat import asyncoro, cluster, references
 from discoro.compat.cluster import Cluster, Server
@@ -28,6 +28,16 @@ from discoro.scheduler.outcome import MonitorException
 from discoro.transport.addresses import Location
 
 log = logging.getLogger("discoro.compat")
+
+MEANINGLESS = (
+    "pulse_interval",
+    "ping_interval",
+    "zombie_period",
+    "timeout",
+    "peers_communicate",
+    "discoronode_port",
+)
+"""Options that are taken, and mean nothing."""
 
 MinPulseInterval = 10
 MaxPulseInterval = 10 * MinPulseInterval
@@ -66,13 +76,7 @@ class Scheduler:
     ComputationClosed = 25
 
     def __init__(self, nodes: Iterable[Any] = (), **options: Any) -> None:
-        for name in (
-            "pulse_interval",
-            "ping_interval",
-            "zombie_period",
-            "discoronode_port",
-            "clean",
-        ):
+        for name in (*MEANINGLESS, "clean"):
             options.pop(name, None)
         scheduler = asyncoro.AsynCoro(**options)
         for node in nodes:
@@ -98,6 +102,9 @@ class Computation(_Of2014):
         TypeError: If one of them is something else.
     """
 
+    family: ClassVar[str] = "asyncoro"
+    job = staticmethod(job)
+
     def __init__(
         self,
         components: Any,
@@ -115,13 +122,7 @@ class Computation(_Of2014):
             depends = ()
         elif isinstance(depends, Coro):  # status_coro, before that
             depends, status_coro = (), depends
-        for name in (
-            "pulse_interval",
-            "ping_interval",
-            "zombie_period",
-            "timeout",
-            "peers_communicate",
-        ):
+        for name in MEANINGLESS:
             options.pop(name, None)
         if options:
             raise TypeError(f"Computation has no option {next(iter(options))!r}")
@@ -129,7 +130,7 @@ class Computation(_Of2014):
         if is_entry(components):
             super().__init__(components, depends, cleanup)
         elif isinstance(components, list) or inspect.isclass(components):
-            super().__init__(job, listed)
+            super().__init__(self.job, listed)
         else:
             raise TypeError(
                 f"components is a list of functions, classes, modules and files, not {components!r}"
@@ -148,6 +149,11 @@ class Computation(_Of2014):
         self._jobs: _Computation[..., Any] | None = None
         self.status_coro = status_coro
 
+    @staticmethod
+    def failure(coro: Any, error: Exception) -> Any:
+        """What stands in the place of the result of a job that failed."""
+        return MonitorException(coro, (type(error), error))
+
     # --- from the beginning to the end
 
     async def schedule(self, location: Any = None, timeout: float | None = None) -> int:
@@ -158,7 +164,7 @@ class Computation(_Of2014):
             log.warning("schedule: status_coro is no coroutine: %r", self.status_coro)
             return -1
         try:
-            self._jobs = _Computation(job, self._components)
+            self._jobs = _Computation(self.job, self._components)
         except (DiscoroError, TypeError) as error:
             log.warning("schedule: %s", error)
             return -1
@@ -184,8 +190,13 @@ class Computation(_Of2014):
         """Wait for the jobs and leave the servers: 0. With a server, as in 2014: end it there, 0 or -1."""
         if isinstance(peer, Coro | Location):
             return await super().close(peer, func, args, kwargs)
+        return await self._close(bool(await_async or peer))
+
+    async def _close(
+        self, everything: bool, at_once: bool = False, timeout: float | None = None
+    ) -> int:
         if self._cluster is not None:
-            await self._cluster.close(bool(await_async or peer))
+            await self._cluster.close(everything, at_once, timeout)
             self._cluster = None
             self._tell(DiscoroStatus(Scheduler.ComputationClosed, id(self)))
         return 0
@@ -279,7 +290,7 @@ class Computation(_Of2014):
         except Terminated:
             return None
         except Exception as error:
-            return MonitorException(coro, (type(error), error))
+            return self.failure(coro, error)
 
     async def _start(self, where: Any, cpu: bool, gen: Any, args: Any, kwargs: Any) -> Any:
         servers, native = self._cluster, self._jobs
@@ -305,7 +316,7 @@ class Computation(_Of2014):
                 servers.give_back(server, cpu)
         servers.task(_until_end(servers, server, coro, cpu))
         coro.name = function.__name__
-        coro = references.faced("asyncoro", coro)
+        coro = references.faced(self.family, coro)
         self._tell(
             DiscoroStatus(Scheduler.CoroCreated, DiscoroCoroInfo(coro, args, kwargs, time.time()))
         )

@@ -235,6 +235,21 @@ def test_a_client_of_2016_chooses_its_nodes_and_sees_them_come_and_go(here: Worl
     ]
 
 
+def test_the_tasks_of_2020_go_to_whatever_server_is_free(here: World) -> None:
+    serve(here, 1)
+    assert sorted(Old(here, "tasks_client", here.udp_port).ends()) == [
+        "0 0 True",
+        "1 5 True",
+        "2 10 True",
+        "3 ValueError ValueError: three",
+        "4 20 True",
+        "at 10 True",
+        "closed None",
+        "ends ['StopIteration', 'ValueError'] True",
+        "suspended 0 0 -1",
+    ]
+
+
 def test_the_job_scheduler_of_2015_runs_one_job_at_each_server(here: World) -> None:
     serve(here, 1)
     client = Old(here, "jobs_2015", here.udp_port)

@@ -1,21 +1,5 @@
-"""asyncoro's httpd, whose web page is not here: a program that starts it runs on, and is told what there is instead."""
+"""asyncoro.httpd."""
 
-from __future__ import annotations
-
-import logging
-from typing import Any
-
-log = logging.getLogger("discoro.compat")
-
-
-class HTTPServer:
-    """Took a computation, and showed it in a browser; all its arguments mean nothing."""
-
-    def __init__(self, computation: Any, *args: Any, **kwargs: Any) -> None:
-        log.warning("asyncoro.httpd shows nothing here: 'python -m discoro status' does")
-
-    def shutdown(self, wait: bool = True) -> None:
-        """Do nothing."""
-
+from discoro.compat.httpd import HTTPServer
 
 __all__ = ["HTTPServer"]

@@ -1,7 +1,5 @@
-"""pycos.httpd is not here; importing it says what there is instead."""
+"""pycos.httpd."""
 
-from discoro.compat.parts import refuse
+from discoro.compat.httpd import HTTPServer
 
-refuse(
-    "pycos.httpd", "'python -m discoro status' shows nodes, servers, computations and coroutines"
-)
+__all__ = ["HTTPServer"]
