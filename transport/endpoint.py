@@ -429,7 +429,9 @@ class Endpoint:
                     attempt, refused_at = 0, None
                     continue
                 logger.debug("%s: dialling again failed: %s", session, error)
-                if not isinstance(error.__cause__, ConnectionRefusedError) or session.given:
+                # Not what a user typed, nor what came with a reference from elsewhere: either may lead through a tunnel.
+                own = not session.given and session.address[1] == session.peer.port
+                if not isinstance(error.__cause__, ConnectionRefusedError) or not own:
                     refused_at = None
                     continue
                 # Session state lives in the process that listens, so nobody listening means that it is gone.

@@ -16,6 +16,7 @@ from tests.chaos.history import Event
 #: Ends that say that a run has not started, and ends that say that nobody knows.
 NOT_STARTED = {"ComputationClosed", "PeerUnreachable", "RunRefused", "PeerBusy"}
 LOST = {"PeerLost", "ServerKilled"}
+OWN_END = {"StopIteration", "ValueError"}
 
 PATIENCE = 50.0  # shorter outages must be survived: a session is kept for 60 s
 AFTERMATH = 10.0  # two outages less than this apart count as one: dialling again takes a while
@@ -36,6 +37,7 @@ class History:
             if event.run:
                 self.runs[event.run][event.kind].append(event)
         self.faults = [event.detail | {"at": event.at} for event in self.kinds["fault"]]
+        self.clients = 1 + max((_client(event) for event in self.kinds["asked"]), default=0)
         self.lived = {event.who for event in self.kinds["farewell"]}
         self.last = self.events[-1].at if self.events else 0.0
 
@@ -80,6 +82,11 @@ class History:
             if until >= begin and since <= end:
                 longest = max(longest, until - since)
         return longest
+
+
+def _client(event: Event) -> int:
+    """The number of the client that wrote it, which those that take its place keep."""
+    return int(event.who.split("-")[1].split(".")[0])
 
 
 Rule = Callable[[History], Iterator[str]]
@@ -151,7 +158,9 @@ def what_was_reported_as_finished_did_run(history: History) -> Iterator[str]:
                 yield f"{run} returned {returned[0].detail}, which is not what was told"
         elif outcome == "ValueError" and not raised:
             yield f"{run} is said to have raised, and has not"
-        elif outcome not in {"", "StopIteration", "ValueError", *LOST, *NOT_STARTED}:
+        elif outcome == "Terminated" and not history.of(run, "terminated"):
+            yield f"{run} is said to be terminated, and nobody did it"
+        elif outcome not in {"", *OWN_END, "Terminated", *LOST, *NOT_STARTED}:
             yield f"{run} ended with {history.of(run, 'outcome')[0].detail}"
 
 
@@ -186,7 +195,7 @@ def a_lane_is_in_order(history: History) -> Iterator[str]:
 def nothing_is_lost_while_both_live(history: History) -> Iterator[str]:
     """A run that came to its own end has had every message; and where its end was told to a monitor, so was all that it said."""
     for run in history.runs:
-        if history.outcome(run) not in ("StopIteration", "ValueError"):
+        if history.outcome(run) not in OWN_END:
             continue
         told = any(event.detail[0] == "own" for event in history.of(run, "down"))
         for sent, arrived in (("sent", "got"), ("answered", "received"))[: 1 + told]:
@@ -245,13 +254,27 @@ def who_is_lost_was_killed_or_out_of_reach(history: History) -> Iterator[str]:
         if outcome not in LOST or not history.of(run, "asked"):
             continue
         asked, told = history.of(run, "asked")[0], history.of(run, "outcome")[0]
-        server, client = asked.detail, int(asked.who.split("-")[1].split(".")[0])
+        server, client = asked.detail, _client(asked)
         if history.killed(server, asked.at - MEANWHILE, told.at):
             continue
         if outcome == "ServerKilled":
             yield f"{run}: ServerKilled, and nobody killed server {server}"
         elif history.outage(client, server, asked.at - MEANWHILE, told.at) < PATIENCE:
             yield f"{run}: {told.detail}, and nothing had happened that may cost a session"
+
+
+@rule
+def what_was_handed_on_came_unless_there_was_no_way(history: History) -> Iterator[str]:
+    """Between two servers as well: a run waits in vain only where a session between them was lost."""
+    for run in history.runs:
+        for event in history.of(run, "terminated"):
+            server = history.of(run, "asked")[0].detail
+            begin, end = history.of(run, "asked")[0].at - MEANWHILE, event.at
+            if event.detail == "stuck" and not any(
+                history.outage(client, server, begin, end) >= PATIENCE
+                for client in range(history.clients)
+            ):
+                yield f"{run}: all was handed on, and not all came"
 
 
 @rule
@@ -265,9 +288,15 @@ def everybody_is_usable_afterwards(history: History) -> Iterator[str]:
             yield f"{who} could not use servers {missing}"
 
 
-#: What a server may hold beyond what it held before: the connection of the census before may be closing still, and the threads
-#: that asyncio keeps for blocking calls come as they are needed.
-SLACK = {"descriptors": 1, "memory": 64 << 20, "threads": 4 + (os.cpu_count() or 1)}
+#: What a server may hold beyond what it held before: the connection of the census before may be closing still, the three servers
+#: beside it are its peers once runs have talked to each other (with a connection, and one for big messages, each), and the
+#: threads that asyncio keeps for blocking calls come as they are needed.
+SLACK = {
+    "descriptors": 1 + 2 * 3,
+    "peers": 3,
+    "memory": 64 << 20,
+    "threads": 4 + (os.cpu_count() or 1),
+}
 
 
 def left(before: dict[str, int], after: dict[str, int]) -> list[str]:

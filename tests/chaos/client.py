@@ -19,7 +19,9 @@ from tests.chaos import jobs
 from tests.chaos.history import Recorder
 
 WORKERS = 2
+STUCK = 100.0  # seconds after which a run is given up whose messages were all handed on
 SIZES = [0] * 30 + [200] * 10 + [5_000] * 5 + [100_000] * 2 + [1_500_000]
+NOTHING = ("", "")
 
 
 class Client:
@@ -37,51 +39,120 @@ class Client:
         self.talking: Computation[Any, Any] = Computation(
             jobs.converse, depends=[str(folder / "depends.bin")]
         )
+        self.passing: Computation[Any, Any] = Computation(jobs.pass_on)
 
     async def work(self, index: int, numbers: Any) -> None:
         """One conversation after the other with one server."""
         while not self.over.is_set():
+            name = f"{self.name}/{index}/{next(numbers)}"
             try:
                 await self.talking.setup(self.where[index])
+                if random.Random(f"{self.seed} {name} manner").random() < 0.25:
+                    other = (index + 1) % len(self.where)
+                    await self.passing.setup(self.where[other])
+                    await Coro(self.relay, index, other, name)
+                else:
+                    await Coro(self.converse, index, name)
             except DiscoroError:
                 await asyncio.sleep(0.1)
-                continue
-            await Coro(self.converse, index, f"{self.name}/{index}/{next(numbers)}")
 
-    async def converse(self, index: int, name: str, coro: Any = None) -> None:
-        """One run: start it, talk with it, and wait for its end, which is told twice: to `finish` and to monitors."""
-        chance = random.Random(f"{self.seed} {name}")
-        count = chance.choice([1, 5, 30, 30, 60])
-        manner = chance.choices(["return", "raise", "block"], [6, 2, 1])[0]
+    async def begin(self, coro: Any, started: Any, index: int, name: str) -> Any:
+        """Start a run, and have its end told twice: to `finish` and to monitors. None where it did not start."""
         self.record("asked", name, index)
         try:
-            run = await self.talking.run(
-                self.where[index], coro, str(self.folder), name, count, manner
-            )
+            run = await started
         except DiscoroError as error:
-            self.record("outcome", name, [type(error).__name__, None])
+            self.record("outcome", name, [type(error).__name__, str(error)])
             await asyncio.sleep(0.05)
-            return
+            return None
         self.names[run.process, run.number] = name
         for who, watcher in (("own", coro), ("watchman", self.watchman)):
             self.record("watched", name, who)
             await watcher.monitor(run)
-        tasks = [
-            asyncio.ensure_future(self.talk(run, name, count, chance)),
-            asyncio.ensure_future(self.tell(run, name)),
-        ]
-        while not isinstance(message := await coro.receive(), MonitorException):
-            number, _ = message
-            self.record("received", name, number)
-        self.record("down", name, ["own", message.args[1][0].__name__])
-        await tasks[1]
-        tasks[0].cancel()
-        await asyncio.gather(tasks[0], return_exceptions=True)
+        return run
+
+    async def converse(self, index: int, name: str, coro: Any = None) -> None:
+        """One run, which answers."""
+        chance = random.Random(f"{self.seed} {name}")
+        count = chance.choice([1, 5, 30, 30, 60])
+        manner = chance.choices(["return", "raise", "block"], [6, 2, 1])[0]
+        where, folder = self.where[index], str(self.folder)
+        started = self.talking.run(where, coro, folder, name, count, manner)
+        run = await self.begin(coro, started, index, name)
+        if run is None:
+            return
+        talking = asyncio.ensure_future(self.talk(run, name, count, chance))
+        telling = asyncio.ensure_future(self.tell(run, name))
+        while await self.hear(coro, name) is None:
+            pass
+        await self.over_with(talking, telling)
+
+    async def relay(self, index: int, other: int, name: str, coro: Any = None) -> None:
+        """Two runs: what we tell one is handed on to the other, which answers to us."""
+        chance = random.Random(f"{self.seed} {name}")
+        count = chance.choice([5, 30])
+        folder, speaker_name = str(self.folder), f"{name}-hands-on"
+        started = self.talking.run(self.where[index], coro, folder, name, count, "return")
+        run = await self.begin(coro, started, index, name)
+        if run is None:
+            return
+        tasks = [asyncio.ensure_future(self.tell(run, name))]
+        started = self.passing.run(self.where[other], run, folder, speaker_name, name, count)
+        speaker = await self.begin(coro, started, other, speaker_name)
+        talking = None
+        if speaker is not None:
+            tasks.append(asyncio.ensure_future(self.tell(speaker, speaker_name)))
+            talking = asyncio.ensure_future(self.talk(speaker, speaker_name, count, chance))
+        else:
+            self.give_up(run, name, "alone")
+        ends: dict[str, str] = {} if speaker is not None else {speaker_name: ""}
+        patience = None
+        while len(ends) < 2:
+            end = await self.hear(coro, name, patience)
+            if end == NOTHING:
+                self.give_up(run, name, "stuck")
+                patience = None
+            elif end is not None:
+                ends[end[0]] = end[1]
+                if end[0] == speaker_name and end[1] == "StopIteration":
+                    patience = STUCK
+                elif end[0] == speaker_name and name not in ends:
+                    self.give_up(run, name, "alone")
+        await self.over_with(talking, *tasks)
+
+    def give_up(self, run: Any, name: str, why: str) -> None:
+        if run.is_alive():
+            self.record("terminated", name, why)
+            run.terminate()
+
+    async def hear(
+        self, coro: Any, name: str, timeout: float | None = None
+    ) -> tuple[str, str] | None:
+        """Take a message. Of an end: whose, and how; NOTHING if there was none in time; of anything else None."""
+        message = await coro.receive(timeout)
+        if message is None:
+            return NOTHING
+        if not isinstance(message, MonitorException):
+            self.record("received", name, message[0])
+            return None
+        who, (kind, _) = message.args
+        whose = self.names[who.process, who.number]
+        self.record("down", whose, ["own", kind.__name__])
+        return whose, kind.__name__
+
+    async def over_with(self, talking: asyncio.Task[None] | None, *telling: Any) -> None:
+        """Wait until all outcomes are written down; who still talks, talks to nobody."""
+        await asyncio.gather(*telling)
+        if talking is not None:
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
 
     async def talk(self, run: Any, name: str, count: int, chance: random.Random) -> None:
         """Send what the run waits for, some of it with a receipt."""
         for number in range(count):
             message = (number, bytes(chance.choice(SIZES)))
+            if not run.is_alive():  # there is another way to its process, and that knows no proxy
+                return
             self.record("sent", name, number)
             try:
                 if number % 5 == 4:

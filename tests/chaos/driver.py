@@ -25,8 +25,6 @@ from tests.proxy import CuttingProxy
 
 #: Where the proxies listen, and nobody else: servers tell of their neighbours, which is another way to them.
 PROXIES = "127.1.0.1"
-#: What servers say of where they listen, in vain: clients would find a way around the proxies.
-NOWHERE = "127.2.0.1"
 SERVERS = 4
 CLIENTS = 2
 
@@ -273,7 +271,7 @@ def begin(world: World, seconds: float, seed: int, **options: Any) -> tuple[Chao
     node = NodeProcess(
         state,
         *("-u", str(world.udp_port), "-i", "127.0.0.1", "-c", str(SERVERS), "--force"),
-        *("-n", "node", "--ext_ip_addr", NOWHERE, "--dest_path", str(world.folder / "dest")),
+        *("-n", "node", "--dest_path", str(world.folder / "dest")),
         command=REAL,
         environment={"DISCORO_SECRET": world.secret},
     )

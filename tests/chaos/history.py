@@ -8,11 +8,13 @@ event           written by              detail
 ==============  ======================  ====================================================================================
 asked           client, before `run`    index of the server
 watched         client                  name of the watching coroutine; a monitor was placed
-sent            client, before it       number of the message
+sent            client, before it; or   number of the message
+                who hands it on
 delivered       client, after it        number of the message, what `deliver` gave
 received        client                  number of the message
 down            client                  name of the watching coroutine, how the run ended
 outcome         client                  how the run ended: name of a type, value
+terminated      client, before it       why: "alone" (who was to speak to it is lost), "stuck" (he has spoken, and it did not come)
 started         server                  process id of the server
 got             server                  number of the message
 answered        server, before it       number of the message

@@ -1,4 +1,4 @@
-"""What the clients of a chaos plan ship: one end of a conversation, which writes down all that happens to it."""
+"""What the clients of a chaos plan ship: one end of a conversation, and one that hands it on; both write down what happens."""
 
 from __future__ import annotations
 
@@ -30,6 +30,25 @@ async def converse(
     if manner == "raise":
         record("raised", name)
         raise ValueError(name)
+    record("returned", name, count)
+    return count
+
+
+async def pass_on(
+    to: Any, folder: str, name: str, its_name: str, count: int, coro: Any = None
+) -> int:
+    """Hand ``count`` messages on to a run at another server."""
+    record = Recorder(folder, f"server-{os.getpid()}")
+    record("started", name, os.getpid())
+    try:
+        for _ in range(count):
+            message = await coro.receive()
+            record("got", name, message[0])
+            record("sent", its_name, message[0])
+            to.send(message)
+    except asyncio.CancelledError:
+        record("cancelled", name)
+        raise
     record("returned", name, count)
     return count
 

@@ -189,6 +189,14 @@ BROKEN: dict[str, tuple[str, Callable[[list[Event]], list[Event]]]] = {
         "everybody_is_usable_afterwards",
         lambda events: [event for event in events if event.kind != "farewell"],
     ),
+    "terminated by nobody": (
+        "what_was_reported_as_finished_did_run",
+        changed("outcome", detail=["Terminated", ""]),
+    ),
+    "handed on, and it never came": (
+        "what_was_handed_on_came_unless_there_was_no_way",
+        plus(Event(15.0, LIVES, "terminated", RUN, "stuck")),
+    ),
     "a coroutine is left": (
         "nothing_is_left",
         plus(Event(141.0, "driver", "census", "", [1, "after", {"coroutines": 4}])),

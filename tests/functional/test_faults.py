@@ -142,7 +142,7 @@ def test_a_new_session_after_a_loss_works_and_says_that_the_computation_is_close
 
 
 def budgets(seed: int, low: int, high: int) -> Any:
-    """After how many bytes each connection is cut; the handshake takes about 3 KiB."""
+    """After how many bytes each connection is cut. The handshake takes about 3 KiB, a full batch 64: what no connection lives to carry never arrives."""
     random_one = random.Random(seed)
     return lambda: random_one.randint(low, high)
 
@@ -152,7 +152,7 @@ def budgets(seed: int, low: int, high: int) -> Any:
     [
         *[(seed, 2_000, 20_000, 20) for seed in range(3)],
         pytest.param(
-            3, 10_000, 100_000, 200, marks=[pytest.mark.nightly, pytest.mark.timeout(400)]
+            3, 10_000, 150_000, 200, marks=[pytest.mark.nightly, pytest.mark.timeout(400)]
         ),
     ],
 )
@@ -162,7 +162,7 @@ def test_nothing_is_lost_doubled_or_reordered_while_the_connection_is_cut_again_
     server = own.server()
 
     async def main(coro: Any = None) -> None:
-        budget = budgets(seed, 6_000, 60_000 if cuts < 100 else 30_000)
+        budget = budgets(seed, 6_000, 60_000)
         async with CuttingProxy("127.0.0.1", server.port, budget=budget, seed=seed) as proxy:
             where = Location("127.0.0.1", proxy.port)
             echo: Computation[Any, Any] = Computation(jobs.echo)

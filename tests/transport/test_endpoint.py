@@ -347,26 +347,33 @@ def test_a_server_that_has_ended_is_answered_for() -> None:
     run_async(main)
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_refused_for_long_ends_a_session_only_at_the_peers_own_address(given: bool) -> None:
+@pytest.mark.parametrize(
+    ("given", "announced"), [(True, False), (True, True), (False, False), (False, True)]
+)
+def test_refused_for_long_ends_a_session_only_at_the_peers_own_address(
+    given: bool, announced: bool
+) -> None:
+    """Its own is what it announces, unless a user typed it; anything else may be a tunnel, or came with a reference."""
+
     async def main() -> None:
         limits = Limits(refused_timeout=0.05, dial_first=0.001, dial_most=0.01)
         async with (
             ends(limits=limits) as (one, other),
             CuttingProxy("127.0.0.1", await other.listen()) as proxy,
         ):
+            if announced:
+                other.port = proxy.port
             session = await one.endpoint.connect("127.0.0.1", proxy.port, timeout=5, given=given)
-            port = proxy.port
             await proxy.stop_listening()
             proxy.cut()
             await eventually(lambda: one.told("down"))
-            if given:
+            if announced and not given:
+                await eventually(lambda: one.told("lost"))
+            else:
                 await asyncio.sleep(0.1)
-                await proxy.start(port)
+                await proxy.start()
                 await eventually(lambda: session.state is State.UP)
                 assert not one.told("lost")
-            else:
-                await eventually(lambda: one.told("lost"))
 
     run_async(main)
 
