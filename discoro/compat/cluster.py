@@ -14,7 +14,7 @@ from discoro.compat.nodes import (
     DiscoroNodeInfo,
     DiscoroStatus,
 )
-from discoro.compat.schedulers import host_address
+from discoro.compat.places import host_address
 from discoro.computation import Computation
 from discoro.errors import DiscoroError
 from discoro.schedulers import Scheduler

@@ -17,7 +17,7 @@ from discoro.compat import asyncoro, cluster, references
 from discoro.compat.cluster import Cluster, Server
 from discoro.compat.computations import Computation as _Of2014
 from discoro.compat.nodes import DiscoroCoroInfo, DiscoroNodeAllocate, DiscoroStatus
-from discoro.compat.schedulers import host_address
+from discoro.compat.places import host_address
 from discoro.compat.start import home
 from discoro.computation import Computation as _Computation
 from discoro.coro import Coro, RemoteCoro, Word

@@ -6,7 +6,7 @@ import logging
 import re
 from typing import Any, NamedTuple
 
-from discoro.compat.schedulers import host_address
+from discoro.compat.places import host_address
 
 log = logging.getLogger("discoro.compat")
 

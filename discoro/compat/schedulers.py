@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 from discoro.compat.coros import Family
 from discoro.compat.inloop import in_loop
+from discoro.compat.places import PeerStatus
 from discoro.compat.start import home, is_there, received
 from discoro.coro import Coro
 from discoro.errors import DiscoroError
@@ -32,44 +33,6 @@ log = logging.getLogger("discoro.compat")
 
 MSG_TIMEOUT = 10.0
 """Seconds that a call to another process may take where none are given."""
-
-
-class LocationType(type):
-    """Makes every location an instance."""
-
-    def __instancecheck__(cls, thing: Any) -> bool:
-        return isinstance(thing, _Location)
-
-    def __call__(cls, host: str, tcp_port: int = 0) -> _Location:
-        """The location of a host, whose name is looked up, and a TCP port."""
-        return _Location(host_address(host), int(tcp_port))
-
-
-class Location(metaclass=LocationType):
-    """Where a peer is: ``Location(host, tcp_port)`` makes one of discoro's."""
-
-
-def host_address(host: str) -> str:
-    """The IP address of a host; the name itself where it has none."""
-    try:
-        return str(socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)[0][4][0])
-    except OSError:
-        return host
-
-
-class PeerStatus:
-    """Word of a peer that has come or gone."""
-
-    Online = 1
-    Offline = 0
-
-    def __init__(self, location: _Location, name: str, status: int) -> None:
-        self.location = location
-        self.name = name
-        self.status = status
-
-    def __repr__(self) -> str:
-        return f"{self.name}@{self.location}: {'online' if self.status else 'offline'}"
 
 
 class OneOfAKind(type):

@@ -11,7 +11,7 @@ from discoro.compat import parts as _parts
 from discoro.compat import schedulers as _schedulers
 from discoro.compat import services as _services
 from discoro.compat.asyncoro import asyncfile as asyncfile
-from discoro.compat.schedulers import Location, PeerStatus
+from discoro.compat.places import Location, PeerStatus
 from discoro.compat.sockets import AsyncSocket
 from discoro.compat.toolkit import (
     AsyncDBCursor,

@@ -11,9 +11,9 @@ from discoro.compat import face as _face
 from discoro.compat import parts as _parts
 from discoro.compat import schedulers as _schedulers
 from discoro.compat import services as _services
+from discoro.compat.places import Location, PeerStatus
 from discoro.compat.pycos import asyncfile as asyncfile
 from discoro.compat.pycos import config as config
-from discoro.compat.schedulers import Location, PeerStatus
 from discoro.compat.sockets import AsyncSocket
 from discoro.compat.toolkit import (
     AsyncDBCursor,
