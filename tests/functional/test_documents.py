@@ -23,6 +23,9 @@ NOT_RUN = {
     "python -m pytest": "it runs these very tests",
     "python -m pytest tests/scheduler": "it runs tests",
     "python -m pytest -m slow": "it runs tests",
+    "tox -e nightly": "it runs the nightly tests, for hours",
+    "tox -e nightly -- -k sessions_at_length": "the same",
+    "python -m tests.chaos --seconds 600 --seed 2": "ten minutes",
     "python -m benchmarks": "half an hour",
     "python -m benchmarks echo runs --rounds 9": "minutes",
     "python -m benchmarks --quick": "it measures what is installed",
@@ -220,6 +223,19 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
     assert len(told) == len(rows), "a limit stands there twice"
     assert told == {name: getattr(limits, name) for name in told}
     assert set(told) == set(Limits.__dataclass_fields__), "every limit is in the table"
+
+
+def test_the_tests_of_what_is_promised_and_measured_exist() -> None:
+    text = (CHECKOUT / "docs/reliability.md").read_text()
+    for path in re.findall(r"`(tests/[\w/.]+)`", text):
+        assert (CHECKOUT / path).exists(), path
+    sources = [path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    names = set(re.findall(r"^def (test_\w+)", "\n".join(sources), re.MULTILINE))
+    figures = text.split("## Figures")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|.*\| (`[^|]*`) \|$", figures, re.MULTILINE)
+    assert len(rows) > 20
+    for told in re.findall(r"`(\w+)`", " ".join(rows)):
+        assert any(told in name for name in names), told
 
 
 def test_the_figures_of_the_protocol_are_those_of_the_code() -> None:
