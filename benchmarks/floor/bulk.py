@@ -31,10 +31,15 @@ _new_bytes.restype = ctypes.py_object
 _new_bytes.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
 
 
+_new_bytearray = ctypes.pythonapi.PyByteArray_FromStringAndSize
+_new_bytearray.restype = ctypes.py_object
+_new_bytearray.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
+
+
 def fresh(kind: str, size: int) -> tuple[Any, memoryview]:
     """Return a new value of a kind, and a view to fill it."""
-    if kind == "bytearray":
-        array = bytearray(size)
+    if kind == "bytearray":  # not filled with zeros first
+        array = _new_bytearray(None, size)
         return array, memoryview(array)
     if kind == "bytes":  # filled in place before anybody else has seen it
         data = _new_bytes(None, size)
@@ -42,8 +47,9 @@ def fresh(kind: str, size: int) -> tuple[Any, memoryview]:
         return data, memoryview((ctypes.c_char * size).from_address(place)).cast("B")
     import numpy
 
-    numbers: Any = numpy.empty(size, numpy.uint8)
-    return numbers, memoryview(numbers)
+    # numpy.empty asks for huge pages, which can take several times as long until they are there.
+    memory = _new_bytearray(None, size)
+    return numpy.frombuffer(memory, numpy.uint8), memoryview(memory)
 
 
 class Buffered(asyncio.BufferedProtocol):
