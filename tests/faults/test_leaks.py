@@ -72,7 +72,9 @@ def settled(own: World) -> tuple[ServerProgram, dict[str, int]]:
     return server, run_async(warm)
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(1000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])]
+)
 def test_connecting_and_closing_leaves_nothing(
     count: int, own: World, settled: tuple[ServerProgram, dict[str, int]]
 ) -> None:
@@ -91,7 +93,9 @@ def test_connecting_and_closing_leaves_nothing(
     is_as_before(own, server, before, 12 * MIB)
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "count", [150, pytest.param(1000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])]
+)
 def test_computations_leave_nothing(
     count: int, own: World, settled: tuple[ServerProgram, dict[str, int]]
 ) -> None:
@@ -114,7 +118,10 @@ def test_computations_leave_nothing(
     is_as_before(own, server, before, 16 * MIB)
 
 
-@pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "count",
+    [100_000, pytest.param(1_000_000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
+)
 def test_messages_leave_nothing(
     count: int, own: World, settled: tuple[ServerProgram, dict[str, int]]
 ) -> None:

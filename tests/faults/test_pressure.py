@@ -98,7 +98,10 @@ def test_a_client_that_never_receives_stops_its_sender_and_nobody_else(own: Worl
     own.scheduler(limits=TIGHT).run(main)
 
 
-@pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "count",
+    [100_000, pytest.param(1_000_000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
+)
 def test_a_sender_that_never_waits_is_told_and_all_it_queued_arrives_in_order(
     count: int, own: World
 ) -> None:
@@ -170,7 +173,10 @@ def quantile(values: list[float], part: float) -> float:
     return values[min(len(values) - 1, int(len(values) * part))]
 
 
-@pytest.mark.parametrize("size", [256 * MIB, pytest.param(1000 * MIB, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "size",
+    [256 * MIB, pytest.param(1000 * MIB, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
+)
 def test_small_messages_pass_a_big_transfer(size: int, own: World) -> None:
     """Measured within one run; the bound is wide, because two cores are shared with whatever else runs."""
     server = own.server()

@@ -136,7 +136,9 @@ def guess(port: int, source: str | None = None) -> type[TransportError] | None:
         return None
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "count", [150, pytest.param(1000, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])]
+)
 def test_wrong_secrets_are_answered_at_a_rate_and_good_ones_get_in_beside(
     count: int, own: World
 ) -> None:
