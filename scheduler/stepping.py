@@ -27,7 +27,8 @@ STEPS = 64
 
 
 STEP_CREDIT = 4
-"""What a step takes of a turn's credit; a message taken without one takes 1, since it costs a quarter of that."""
+"""What a step takes of a turn's credit; a message that is there, or what else the same coroutine goes on with at once, takes 1:
+that costs about a quarter."""
 
 FLUSH_TURNS = 4
 """While coroutines are ready turn after turn, or will be after asyncio.sleep(0), what was collected goes out with every so many of them: a write to a
@@ -50,7 +51,7 @@ class Stepper:
         in_drain: True inside :meth:`drain`.
         running: The coroutine whose step this is.
         armed: True if :meth:`drain` runs or will run without being asked.
-        credit: What is left of this turn: ``STEP_CREDIT`` for a step, 1 for a message taken without one.
+        credit: What is left of this turn: ``STEP_CREDIT`` for a step, 1 for what follows in the same.
         turning: How many coroutines have asked for a turn of the event loop, and run again after it.
         turns: Counts the turns, so that others can tell that something moves.
         thread_id: Of the loop's thread; 0 while there is none.
@@ -117,8 +118,9 @@ class Stepper:
             run = coro._context.run
             _enter_task(loop, coro)  # type: ignore[arg-type]  # asks for no Task at run time
             try:
+                self.credit -= STEP_CREDIT - 1
                 while True:
-                    self.credit -= STEP_CREDIT
+                    self.credit -= 1
                     try:
                         if error is None:
                             thing = run(coro._send or coro._top.send, value)
