@@ -132,6 +132,34 @@ def test_a_checked_content_is_copied_whole_and_a_shorter_one_refused(tmp_path: P
     store.close()
 
 
+@pytest.mark.parametrize("kernel", ["none", "refuses", "stops", "breaks off"])
+def test_a_checked_content_is_copied_whole_whatever_the_kernel_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    """It may not know how between these file systems, or give up on the way."""
+    copy = getattr(os, "copy_file_range", None)
+    if copy is None:
+        pytest.skip("this system has none")
+
+    def copy_file_range(source: int, target: int, count: int, offset: int) -> int:
+        if kernel == "refuses" or (kernel == "breaks off" and offset):
+            raise OSError(18, "Invalid cross-device link")
+        if kernel == "stops" and offset:
+            return 0
+        copied: int = copy(source, target, 1_000_000, offset)
+        return copied
+
+    if kernel == "none":
+        monkeypatch.delattr(os, "copy_file_range")
+    else:
+        monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    store = Store(tmp_path / "cache", LIMITS)
+    data = os.urandom(3_000_001)
+    file = put(store, data)
+    assert get(store, file, tmp_path) == data
+    store.close()
+
+
 def test_a_content_can_be_read_whole(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache", LIMITS)
     file = put(store, b"right")
