@@ -57,6 +57,13 @@ class Coro(Generic[T]):
 
     __slots__ = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__new__ is Coro.__new__:
+            raise TypeError(
+                f"{cls.__name__} cannot be derived from Coro, which is two classes behind one name: give it a function"
+            )
+
     if TYPE_CHECKING:
 
         @overload

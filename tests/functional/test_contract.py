@@ -450,3 +450,9 @@ def test_a_node_that_does_not_start_says_why_in_the_error(own: World) -> None:
     assert "10000000 asks for" in caught.value.said and caught.value.exit_code == 2
     with pytest.raises(errors.NodeFailed, match="--keyfile needs --certfile"):
         Node(1, udp_port=own.udp_port, keyfile="key.pem").start()
+
+
+def test_coro_is_two_classes_behind_one_name_and_cannot_be_derived_from() -> None:
+    with pytest.raises(TypeError, match="Mine cannot be derived from Coro"):
+        type("Mine", (Coro,), {})
+    assert issubclass(discoro.coro.LocalCoro, Coro) and issubclass(discoro.coro.RemoteCoro, Coro)
