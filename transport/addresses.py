@@ -152,7 +152,8 @@ def normal_host(host: str) -> str:
         mapped = getattr(address, "ipv4_mapped", None)
         return str(mapped or address)
     host = host[:-1] if host.endswith(".") else host
-    if not 0 < len(host) <= 253 or not host.isprintable() or set(host) & set(" /@?#[]:%\"'\\"):
+    words = "" not in host.split(".") and host.isprintable()
+    if not words or len(host) > 253 or set(host) & set(" /@?#[]:%\"'\\"):
         raise ValueError(f"{host!r} is neither an IP address nor a host name")
     return host.lower()
 

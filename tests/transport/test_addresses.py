@@ -82,6 +82,7 @@ def test_a_host_alone_takes_the_default_port(text: str, host: str) -> None:
             "a\nb:9",
             "host:1e3",
         ),
+        *(".:9", "..:9", "a..b:9", "host..:9", ".host:9"),
         *("[]:9", "x" * 300 + ":9", "ho/st:9", "host%eth0:9"),
     ],
 )
