@@ -83,6 +83,14 @@ class History:
                 longest = max(longest, until - since)
         return longest
 
+    def may_be_lost(self, run: str, end: float, *, killed: bool = False) -> bool:
+        """Whether something happened by then that may cost the session of a run; ``killed``: its server's end alone counts."""
+        asked = self.of(run, "asked")[0]
+        begin = asked.at - MEANWHILE
+        if self.killed(asked.detail, begin, end):
+            return True
+        return not killed and self.outage(_client(asked), asked.detail, begin, end) >= PATIENCE
+
 
 def _client(event: Event) -> int:
     """The number of the client that wrote it, which those that take its place keep."""
@@ -197,7 +205,8 @@ def nothing_is_lost_while_both_live(history: History) -> Iterator[str]:
     for run in history.runs:
         if history.outcome(run) not in OWN_END:
             continue
-        told = any(event.detail[0] == "own" for event in history.of(run, "down"))
+        # The server may have died behind its result, with a big message still on its way: then the monitor says so.
+        told = any(e.detail[0] == "own" and e.detail[1] in OWN_END for e in history.of(run, "down"))
         for sent, arrived in (("sent", "got"), ("answered", "received"))[: 1 + told]:
             missing = {e.detail for e in history.of(run, sent)} - {
                 e.detail for e in history.of(run, arrived)
@@ -232,6 +241,9 @@ def monitors_and_outcomes_agree(history: History) -> Iterator[str]:
     for run in history.runs:
         outcome = history.outcome(run)
         for event in history.of(run, "down"):
+            died_behind_it = outcome in OWN_END and event.detail[1] in LOST
+            if died_behind_it and history.may_be_lost(run, event.at):
+                continue
             if outcome and event.detail[1] != outcome:
                 yield f"{run}: {outcome} was told, and {event.detail[1]} to the monitor of {event.detail[0]}"
 
@@ -253,13 +265,8 @@ def who_is_lost_was_killed_or_out_of_reach(history: History) -> Iterator[str]:
         outcome = history.outcome(run)
         if outcome not in LOST or not history.of(run, "asked"):
             continue
-        asked, told = history.of(run, "asked")[0], history.of(run, "outcome")[0]
-        server, client = asked.detail, _client(asked)
-        if history.killed(server, asked.at - MEANWHILE, told.at):
-            continue
-        if outcome == "ServerKilled":
-            yield f"{run}: ServerKilled, and nobody killed server {server}"
-        elif history.outage(client, server, asked.at - MEANWHILE, told.at) < PATIENCE:
+        told = history.of(run, "outcome")[0]
+        if not history.may_be_lost(run, told.at, killed=outcome == "ServerKilled"):
             yield f"{run}: {told.detail}, and nothing had happened that may cost a session"
 
 
@@ -289,11 +296,12 @@ def everybody_is_usable_afterwards(history: History) -> Iterator[str]:
 
 
 #: What a server may hold beyond what it held before: the connection of the census before may be closing still, the three servers
-#: beside it are its peers once runs have talked to each other (with a connection, and one for big messages, each), and the
+#: beside it are its peers once runs have talked to each other (with a connection, and one with a task for big messages, each), and the
 #: threads that asyncio keeps for blocking calls come as they are needed.
 SLACK = {
     "descriptors": 1 + 2 * 3,
     "peers": 3,
+    "tasks": 3,
     "memory": 64 << 20,
     "threads": 4 + (os.cpu_count() or 1),
 }

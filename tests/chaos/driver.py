@@ -83,7 +83,9 @@ class Chaos:
                     faults.create_task(self.befall(fault))
             await self.come_to_rest()
             watching.cancel()
-        await self.leave()
+            await (
+                self.leave()
+            )  # before the proxies: servers may have reached each other through them
 
     # --- the scene
 

@@ -247,3 +247,12 @@ def test_a_run_in_a_killed_process_need_not_end() -> None:
     ]
     told = Event(13.0, LIVES, "outcome", RUN, ["ServerKilled", ""])
     assert check([*events, killed, told]) == []
+
+
+def test_a_server_may_die_behind_its_result() -> None:
+    """The last message was a big one, and on its way still: the monitor that waits behind it is told of the death."""
+    events = last_number("received")(history())
+    at = first(events, "down")
+    events[at] = events[at]._replace(detail=["own", "ServerKilled"])
+    assert check(events)
+    assert check([*events, fault(10.1, "kill server", pids=[100])]) == []
