@@ -267,7 +267,7 @@ class Sending:
         self._rooms: list[Any] = []
 
     def send(self, kind: int, target: int, source: int, payload: bytes) -> None:
-        """Queue one entry. Never waits; it leaves at the end of this turn, or when 64 KiB are together.
+        """Queue one entry. Never waits; it leaves at the end of this turn, or when a batch is full.
 
         Args:
             kind: A :class:`~.frames.Kind`.
