@@ -430,7 +430,7 @@ def test_a_setup_that_takes_too_long_raises_and_leaves_nothing(
     async def main(coro: Any = None) -> None:
         computation: Computation[Any, Any] = Computation(jobs.add, [jobs.hang])
         with pytest.raises(TimeoutError):
-            await computation.setup(server.location, timeout=0.3, func=jobs.hang, args=(coro,))
+            await computation.setup(server.location, timeout=1.5, func=jobs.hang, args=(coro,))
         assert await coro.receive(5) == "here"
         assert await coro.receive(5) == "ended"
         assert await computation.ping(server.location) == -1
@@ -448,7 +448,7 @@ def test_a_close_that_is_cancelled_is_carried_out(shared: World, server: ServerP
         await computation.setup(server.location)
         run = await computation.run(server.location)
         with pytest.raises(TimeoutError):
-            await computation.close(server.location, func=jobs.hang, args=(coro,), timeout=0.3)
+            await computation.close(server.location, func=jobs.hang, args=(coro,), timeout=1.0)
         assert await coro.receive(5) == "here"
         with pytest.raises(Terminated):
             await run.finish(5)

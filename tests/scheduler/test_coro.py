@@ -396,12 +396,11 @@ def test_finish_gives_the_result_raises_the_failure_and_times_out() -> None:
 
 
 def test_cancelling_a_wait_for_a_coroutine_leaves_it_alone() -> None:
-    def sleeps(coro: Any = None) -> Yields:
-        yield coro.sleep(0.01)
-        return "slept"
+    def waits(coro: Any = None) -> Yields:
+        return (yield coro.receive())
 
     async def main() -> Any:
-        target = Coro(sleeps)
+        target = Coro(waits)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
                 await target
@@ -410,10 +409,11 @@ def test_cancelling_a_wait_for_a_coroutine_leaves_it_alone() -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
         assert target.is_alive()
+        target.send("there")
         gathered = await asyncio.gather(target, asyncio.shield(target))
         return gathered
 
-    assert run(main) == ["slept", "slept"]
+    assert run(main) == ["there", "there"]
 
 
 def test_gather_and_wait_take_coroutines_and_their_cancel_terminates() -> None:
