@@ -43,7 +43,7 @@ class History:
 
     def of(self, run: str, kind: str) -> list[Event]:
         """What of this kind happened to a run."""
-        return self.runs[run].get(kind, [])
+        return self.runs[run].get(kind, []) if run in self.runs else []
 
     def outcome(self, run: str) -> str:
         """The name of the type of a run's outcome; empty where none was told."""
@@ -272,11 +272,14 @@ def who_is_lost_was_killed_or_out_of_reach(history: History) -> Iterator[str]:
 
 @rule
 def what_was_handed_on_came_unless_there_was_no_way(history: History) -> Iterator[str]:
-    """Between two servers as well: a run waits in vain only where a session between them was lost."""
+    """Between two servers as well: a run waits in vain only where a session between them was lost, or the speaker's process."""
     for run in history.runs:
         for event in history.of(run, "terminated"):
             server = history.of(run, "asked")[0].detail
             begin, end = history.of(run, "asked")[0].at - MEANWHILE, event.at
+            speakers = history.of(f"{run}-hands-on", "asked")
+            if any(history.killed(one.detail, begin, end) for one in speakers):
+                continue
             if event.detail == "stuck" and not any(
                 history.outage(client, server, begin, end) >= PATIENCE
                 for client in range(history.clients)

@@ -1,6 +1,7 @@
 """A client of a chaos plan: holds conversations with all servers until it is told to stop. Run as a program.
 
-``python -m tests.chaos.client FOLDER NAME SEED UDP_PORT HOST PORT...``: where the fault proxies are, one per server. It
+``python -m tests.chaos.client FOLDER NAME SEED UDP_PORT STUCK HOST PORT...``: where the fault proxies are, one per server, and
+after how many seconds a run is given up whose messages were all handed on. It
 stops when a file ``stop`` appears in the folder, and then shows that every server is usable.
 """
 
@@ -19,7 +20,6 @@ from tests.chaos import jobs
 from tests.chaos.history import Recorder
 
 WORKERS = 2
-STUCK = 100.0  # seconds after which a run is given up whose messages were all handed on
 SIZES = [0] * 30 + [200] * 10 + [5_000] * 5 + [100_000] * 2 + [1_500_000]
 NOTHING = ("", "")
 
@@ -27,12 +27,15 @@ NOTHING = ("", "")
 class Client:
     """The work of one process."""
 
-    def __init__(self, folder: Path, name: str, seed: int, where: list[Location]) -> None:
+    def __init__(
+        self, folder: Path, name: str, seed: int, stuck: float, where: list[Location]
+    ) -> None:
         self.folder = folder
         self.name = name
         self.record = Recorder(folder, name)
         self.seed = seed
         self.where = where
+        self.stuck = stuck
         self.over = asyncio.Event()
         self.watchman: Any = None
         self.names: dict[tuple[bytes, int], str] = {}
@@ -115,7 +118,7 @@ class Client:
             elif end is not None:
                 ends[end[0]] = end[1]
                 if end[0] == speaker_name and end[1] == "StopIteration":
-                    patience = STUCK
+                    patience = self.stuck
                 elif end[0] == speaker_name and name not in ends:
                     self.give_up(run, name, "alone")
         await self.over_with(talking, *tasks)
@@ -205,9 +208,9 @@ class Client:
 
 
 async def main(coro: Any = None) -> None:
-    folder, name, seed, _, host, *ports = sys.argv[1:]
+    folder, name, seed, _, stuck, host, *ports = sys.argv[1:]
     where = [Location(host, int(port)) for port in ports]
-    await Client(Path(folder), name, int(seed), where).run(coro)
+    await Client(Path(folder), name, int(seed), float(stuck), where).run(coro)
 
 
 if __name__ == "__main__":

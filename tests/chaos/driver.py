@@ -50,6 +50,9 @@ class Chaos:
         )
         self.record = Recorder(self.folder, "driver")
         self.dest = world.folder / "dest"
+        # Several faults may follow each other; an overlong one may cost the session.
+        longest = min(20.0, max((fault.seconds for fault in plan), default=0.0))
+        self.stuck = str(30.0 + 4 * longest)
         self.node: NodeProcess
         self.proxies: dict[tuple[int, int], CuttingProxy] = {}
         self.clients: list[Program] = []
@@ -113,7 +116,15 @@ class Chaos:
         self.begun += 1
         ports = [str(self.proxies[client, server].port) for server in range(SERVERS)]
         # A state folder and a discovery port of its own: there is no way to the servers but through the proxies.
-        arguments = [str(self.folder), name, str(self.seed), str(free_port(2)), PROXIES, *ports]
+        arguments = [
+            str(self.folder),
+            name,
+            str(self.seed),
+            str(free_port(2)),
+            self.stuck,
+            PROXIES,
+            *ports,
+        ]
         state = str(self.world.folder / f"state-{name}")
         program = self.world.module("tests.chaos.client", name, *arguments, XDG_STATE_HOME=state)
         self.clients[client:] = [program, *self.clients[client + 1 :]]

@@ -256,3 +256,13 @@ def test_a_server_may_die_behind_its_result() -> None:
     events[at] = events[at]._replace(detail=["own", "ServerKilled"])
     assert check(events)
     assert check([*events, fault(10.1, "kill server", pids=[100])]) == []
+
+
+def test_who_hands_on_may_die_with_what_he_had_not_handed_over() -> None:
+    stuck = Event(15.0, LIVES, "terminated", RUN, "stuck")
+    asked = Event(10.0, LIVES, "asked", f"{RUN}-hands-on", 2)
+    told = Event(10.2, LIVES, "outcome", f"{RUN}-hands-on", ["PeerLost", None])
+    broken = "what_was_handed_on_came_unless_there_was_no_way: "
+    lives = check([*history(), stuck])
+    dies = check([*history(), stuck, asked, told, fault(10.1, "kill server", servers=[2])])
+    assert any(text.startswith(broken) for text in lives) and dies == []
