@@ -10,7 +10,7 @@ from discoro.schedulers import Scheduler
 
 _OPTIONS = [name for name in inspect.signature(Scheduler).parameters if name != "self"]
 # Those that are not for users; they work, and the text of an error does not offer them.
-_OURS = {"sockets", "role", "local", "outbound_only", "workdir", "limits"}
+_OURS = {"sockets", "role", "local", "outbound_only", "predecessor", "workdir", "limits"}
 
 
 def run(func: Callable[..., Any], *args: Any, **scheduler_options: Any) -> Any:

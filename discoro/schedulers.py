@@ -106,6 +106,7 @@ class Scheduler(_local.Scheduler):
         role: str = "program",
         local: bool = False,
         outbound_only: bool = False,
+        predecessor: str = "",
         workdir: Workdir | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -130,6 +131,7 @@ class Scheduler(_local.Scheduler):
             role=role,
             local=local,
             outbound_only=outbound_only,
+            predecessor=predecessor,
             workdir=workdir,
             limits=_limits(limits or Limits(), max_file_size),
         )

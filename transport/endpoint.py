@@ -78,6 +78,7 @@ class Endpoint:
         after_read: Called after what a read brought was handed to the handlers.
         batch_full: Called when a session has a full batch out: it would be good if the turn ended.
         process_id: Ours, as in every hello; asked of ``hello`` when it is not given.
+        predecessor: How the process ended that had our listening sockets before us, in words: told to whom it had sessions with.
         network: TCP and TLS, unless a test says otherwise.
 
     Attributes:
@@ -97,12 +98,14 @@ class Endpoint:
         after_read: Callable[[], None] = lambda: None,
         batch_full: Callable[[], None] = lambda: None,
         process_id: bytes | None = None,
+        predecessor: str = "",
         network: Network | None = None,
     ) -> None:
         self.limits = limits
         self.hello = hello
         #: Our process id.
         self.process_id = process_id or hello().process_id
+        self.predecessor = predecessor
         self.credentials = credentials
         self.flush_later = flush_later
         self.batch_full = batch_full
@@ -484,7 +487,7 @@ class Endpoint:
         assert arrival.proof is not None
         if frame.type is FrameType.RESET:
             reset = Reset.decode(frame.number, frame.body, self.limits)
-            loss = reset.as_loss()
+            loss = reset.as_loss(session.process_id)
             if reset.retry_in:
                 raise loss
             arrival.fail(loss)

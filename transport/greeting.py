@@ -106,7 +106,7 @@ class Reset:
         code: Why.
         process: Process id of who refuses, or of who has ended.
         session: The session that there is already (HAVE_ONE).
-        text: How the process ended (ENDED), or words for the log.
+        text: How the process ended (ENDED), or the one before it (UNKNOWN), or words for the log.
         retry_in: Seconds (BUSY).
     """
 
@@ -142,12 +142,14 @@ class Reset:
             min(60.0, max(0.0, codec.field(data, "retry_in", float, 0.0))),
         )
 
-    def as_loss(self) -> SessionLost:
-        """Return what it means for a session that wanted to resume."""
+    def as_loss(self, theirs: bytes = b"") -> SessionLost:
+        """Return what it means for a session with the process ``theirs`` that wanted to resume."""
         if self.code is ResetCode.CLOSED:
             return SessionClosed(by_peer=True)
         if self.code is ResetCode.ENDED:
             return SessionLost("the process at the other end has ended", self.text or "ended")
         if self.code is ResetCode.UNKNOWN:
-            return SessionLost(self.text or "the process at the other end was restarted")
+            if self.process == theirs:
+                return SessionLost("the process at the other end has given the session up")
+            return SessionLost("the process at the other end was restarted", self.text or None)
         return SessionLost(f"the peer does not resume it: {self.text or self.code.name}")

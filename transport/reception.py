@@ -341,7 +341,8 @@ class Reception:
         session_id, proof = read_claim(frame.body)
         session = self._endpoint.find(session_id)
         if session is None or session.dialled:
-            self._reset(arrival, Reset(ResetCode.UNKNOWN, process=self._endpoint.process_id))
+            ours, before = self._endpoint.process_id, self._endpoint.predecessor
+            self._reset(arrival, Reset(ResetCode.UNKNOWN, process=ours, text=before))
             return None
         if not same_proof(proof, prove(session, arrival.proof.transcript)):
             self._reset(arrival, Reset(ResetCode.BAD_PROOF))

@@ -64,6 +64,7 @@ async def serve_computations(
         sockets=listeners,
         role="server",
         outbound_only=settings.join is not None,
+        predecessor=settings.last_end,
     ) as scheduler:
         hosting: discoro.Coro[None] = discoro.Coro(discoro.discoro_server)
         while scheduler.network.server is None and hosting.is_alive():

@@ -192,6 +192,7 @@ class Network:
         credentials = await asyncio.to_thread(self.options.credentials)
         self._endpoint = Endpoint(
             process_id=self.process,
+            predecessor=self.options.predecessor,
             hello=self._hello,
             credentials=credentials,
             limits=self.limits,

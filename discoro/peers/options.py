@@ -37,6 +37,7 @@ class Options:
         role: "program", "server" or "parent".
         local: Nobody asked for the network yet: registering a name does not open it.
         outbound_only: Never listen (``--join``).
+        predecessor: How the process ended that listened on ``sockets`` before, in words; empty: there was none.
         workdir: The folder that this server works in; None for everybody else.
         python: Version and implementation, which code must match.
     """
@@ -56,6 +57,7 @@ class Options:
     role: str = "program"
     local: bool = field(default=False, compare=False)
     outbound_only: bool = False
+    predecessor: str = ""
     workdir: Workdir | None = None
     limits: Limits = field(default_factory=Limits)
 

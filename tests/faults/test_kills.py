@@ -118,6 +118,29 @@ def test_a_killed_server_is_told_once_with_its_signal_and_comes_back(
     assert took[-1] < 5.0
 
 
+def test_who_was_away_while_a_server_died_and_came_back_is_told_the_signal_as_well(
+    own: World, node: NodeProcess
+) -> None:
+    """The process that answers has another id and knows from the node how the one before it ended."""
+
+    async def main(coro: Any = None) -> None:
+        computation: Computation[Any, Any] = Computation(faultjobs.hang)
+        await set_up(computation, place(node, 0))
+        run = await computation.run(place(node, 0))
+        await coro.monitor(run)
+        before = node.server(0)["pid"]
+        os.kill(before, signal.SIGKILL)
+        # The client stands still, as a laptop that sleeps.
+        until(lambda: node.server(0)["pid"] not in (None, before))
+        until(lambda: node.server(0)["state"] == "running")
+        message = await coro.receive(timeout=20)
+        assert isinstance(message, MonitorException), message
+        kind, error = message.args[1]
+        assert kind is ServerKilled and error.signal == signal.SIGKILL, message
+
+    own.scheduler().run(main)
+
+
 #: How user code ends, and what its client is told: an exception of that coroutine, or how the process ended.
 BAD_ENDS: dict[str, Any] = {
     "segfault": (signal.SIGSEGV, None),

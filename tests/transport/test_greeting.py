@@ -79,7 +79,12 @@ def test_a_reset_comes_back_as_it_went_and_means_a_loss() -> None:
         assert Reset.decode(HEADER.unpack_from(frame)[4], frame[HEADER.size :], LIMITS) == reset
     assert Reset(ResetCode.ENDED, text="ended by signal 11").as_loss().ended == "ended by signal 11"
     assert isinstance(Reset(ResetCode.CLOSED).as_loss(), SessionClosed)
-    assert "restarted" in str(Reset(ResetCode.UNKNOWN).as_loss())
+    unknown = Reset(ResetCode.UNKNOWN, process=b"new", text="ended by signal 9")
+    assert "restarted" in str(unknown.as_loss(b"old")) and unknown.as_loss(b"old").ended
+    assert "given the session up" in str(unknown.as_loss(b"new"))
+    assert unknown.as_loss(b"new").ended is None, (
+        "the one before it had nothing to do with this session"
+    )
     with pytest.raises(ProtocolError):
         Reset.decode(99, b"\x80", LIMITS)
     with pytest.raises(ProtocolError):
