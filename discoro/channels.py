@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from discoro import scheduler as _local
-from discoro.coro import LocalCoro, RemoteCoro
+from discoro.localcoro import LocalCoro
 from discoro.remotechannel import RemoteChannel, resolve_channel
+from discoro.remotecoro import RemoteCoro
 
 if TYPE_CHECKING:
     from discoro.peers.network import Network

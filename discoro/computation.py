@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from discoro.coro import Coro, RemoteCoro, Start
+from discoro.coro import Coro
 from discoro.errors import (
     ComputationClosed,
     DiscoroError,
@@ -29,6 +29,7 @@ from discoro.messages import (
     Setup,
     Wanted,
 )
+from discoro.remotecoro import RemoteCoro, Start
 from discoro.scheduler import default
 from discoro.scheduler.checks import check_timeout
 from discoro.scheduler.default import HERE

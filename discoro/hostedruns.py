@@ -14,9 +14,9 @@ from contextvars import Context
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from discoro.coro import LocalCoro
 from discoro.errors import NotPicklable, RunRefused
 from discoro.hosting import Hosted, Hosting
+from discoro.localcoro import LocalCoro
 from discoro.logs import end_in_words, in_words, run_number
 from discoro.outcomes import RETURNED, encode_outcome
 from discoro.peers.ownership import is_alone

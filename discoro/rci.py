@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from discoro import registry
 from discoro.codeplace import names_for
-from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.coro import Coro
 from discoro.errors import DiscoroError, RunRefused
+from discoro.localcoro import LocalCoro
 from discoro.messages import CallService, Located, Message
 from discoro.outcomes import RETURNED, encode_outcome
 from discoro.reference import Reference
+from discoro.remotecoro import RemoteCoro
 from discoro.scheduler import default
 from discoro.scheduler.checks import check_name
 from discoro.scheduler.entry import is_entry, name_of

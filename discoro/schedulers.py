@@ -16,7 +16,8 @@ from typing import Any, Self, cast
 
 from discoro import logs, registry
 from discoro import scheduler as _local
-from discoro.coro import Coro, LocalCoro
+from discoro.coro import Coro
+from discoro.localcoro import LocalCoro
 from discoro.peers.names import SAY_WHY_AFTER
 from discoro.peers.network import Network
 from discoro.peers.options import UDP_PORT, Options

@@ -13,7 +13,6 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
 
 from discoro.codeplace import code_space
-from discoro.coro import LocalCoro
 from discoro.errors import (
     ComputationClosed,
     DiscoroError,
@@ -23,6 +22,7 @@ from discoro.errors import (
 )
 from discoro.hostedruns import HostedRuns, Place
 from discoro.hosting import Hosted, Hosting
+from discoro.localcoro import LocalCoro
 from discoro.logs import in_words
 from discoro.messages import (
     Blob,

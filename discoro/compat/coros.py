@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from discoro.compat import references
 from discoro.compat.inloop import in_loop
 from discoro.compat.start import home
-from discoro.coro import Coro, LocalCoro, RemoteCoro
+from discoro.coro import Coro
 from discoro.errors import DiscoroError, Terminated, WrongThread
+from discoro.localcoro import LocalCoro
+from discoro.remotecoro import RemoteCoro
 from discoro.scheduler.outcome import Failed, MonitorException, Outcome, Returned
 from discoro.schedulers import Scheduler
 from discoro.shipping.excs import RemoteTraceback

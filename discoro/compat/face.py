@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from discoro.compat import references
-from discoro.coro import RemoteCoro
 from discoro.remotechannel import RemoteChannel
+from discoro.remotecoro import RemoteCoro
 
 
 def enter(family: str, coro: type[RemoteCoro[Any]], channel: type[RemoteChannel]) -> None:

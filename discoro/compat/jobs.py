@@ -20,9 +20,10 @@ from discoro.compat.nodes import DiscoroCoroInfo, DiscoroNodeAllocate, DiscoroSt
 from discoro.compat.places import host_address
 from discoro.compat.start import home
 from discoro.computation import Computation as _Computation
-from discoro.coro import Coro, RemoteCoro, Word
+from discoro.coro import Coro
 from discoro.errors import DiscoroError, Terminated
 from discoro.hostedruns import HostedCoro
+from discoro.remotecoro import RemoteCoro, Word
 from discoro.scheduler.entry import is_entry
 from discoro.scheduler.outcome import MonitorException
 from discoro.transport.addresses import Location

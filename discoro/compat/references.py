@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from discoro.coro import resolve_coro
+from discoro.localcoro import resolve_coro
 from discoro.remotechannel import resolve_channel
 
 FACES: dict[str, Callable[[Any], Any]] = {}

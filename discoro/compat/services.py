@@ -11,8 +11,9 @@ from discoro.compat import references
 from discoro.compat.coros import Family
 from discoro.compat.inloop import in_loop
 from discoro.compat.start import home
-from discoro.coro import Coro, LocalCoro
+from discoro.coro import Coro
 from discoro.errors import DiscoroError
+from discoro.localcoro import LocalCoro
 from discoro.rci import RCI
 from discoro.transport.addresses import Location
 

@@ -10,11 +10,11 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from discoro.coro import RemoteCoro
 from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
 from discoro.messages import Locate, Located, Message
 from discoro.reference import Reference
 from discoro.remotechannel import RemoteChannel
+from discoro.remotecoro import RemoteCoro
 from discoro.transport.addresses import Location
 from discoro.within import found_within
 

@@ -17,7 +17,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
-from discoro.coro import LocalCoro, RemoteCoro
 from discoro.errors import (
     AuthenticationFailed,
     CannotListen,
@@ -26,6 +25,7 @@ from discoro.errors import (
     PeerUnreachable,
     from_transport,
 )
+from discoro.localcoro import LocalCoro
 from discoro.outcomes import KeptOutcomes
 from discoro.peers.addressbook import AddressBook
 from discoro.peers.big import BigMessages
@@ -41,6 +41,7 @@ from discoro.peers.requests import Requests
 from discoro.peers.status import PeerStatus
 from discoro.peers.unheard import Unheard
 from discoro.reference import Reference
+from discoro.remotecoro import RemoteCoro
 from discoro.scheduler import MonitorException
 from discoro.scheduler.waits import EAGER
 from discoro.shipping.values import dumps

@@ -25,11 +25,12 @@ from discoro.transport.frames import Kind
 from discoro.transport.lanes import OutLane
 
 if TYPE_CHECKING:
-    from discoro.coro import Coro, RemoteCoro
+    from discoro.coro import Coro
     from discoro.errors import DiscoroError
     from discoro.messages import Message
     from discoro.peers.inbound import Inbound, Taking
     from discoro.peers.network import Network
+    from discoro.remotecoro import RemoteCoro
     from discoro.scheduler.outcome import Outcome
     from discoro.transport.session import Session
 

@@ -9,8 +9,8 @@ from discoro.scheduler.errors import DiscoroError
 from discoro.scheduler.outcome import Failed
 
 if TYPE_CHECKING:
-    from discoro.coro import RemoteCoro
     from discoro.peers.network import Network
+    from discoro.remotecoro import RemoteCoro
 
 log = logging.getLogger("discoro.runs")
 

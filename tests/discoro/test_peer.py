@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from discoro import Coro, Scheduler
-from discoro.coro import RemoteCoro
 from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, PeerUnreachable
+from discoro.remotecoro import RemoteCoro
 from tests.kit import run_async
 from tests.processes import World, free_port, world
 from tests.proxy import CuttingProxy

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from discoro import Computation, Coro, Location
-from discoro.coro import RemoteCoro
+from discoro.remotecoro import RemoteCoro
 from discoro.scheduler import MonitorException
 from tests.faults import faultjobs
 from tests.functional.nodes import REAL, NodeProcess, ended_at_last, until

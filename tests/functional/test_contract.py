@@ -455,4 +455,6 @@ def test_a_node_that_does_not_start_says_why_in_the_error(own: World) -> None:
 def test_coro_is_two_classes_behind_one_name_and_cannot_be_derived_from() -> None:
     with pytest.raises(TypeError, match="Mine cannot be derived from Coro"):
         type("Mine", (Coro,), {})
-    assert issubclass(discoro.coro.LocalCoro, Coro) and issubclass(discoro.coro.RemoteCoro, Coro)
+    assert issubclass(discoro.localcoro.LocalCoro, Coro) and issubclass(
+        discoro.remotecoro.RemoteCoro, Coro
+    )
