@@ -62,7 +62,8 @@ def test_servers_with_one_cache_are_sent_a_content_once(sent: list[int], tmp_pat
     path = tmp_path / "data"
     path.write_bytes(os.urandom(SIZE))
     set_up_everywhere(path)
-    assert sorted(sent) == [0] * (SERVERS - 1) + [SIZE]
+    # The others refuse it, or, asked later, do not want it at all.
+    assert [size for size in sent if size] == [SIZE]
 
 
 def test_a_server_that_keeps_the_bytes_to_itself_holds_up_nobody(
