@@ -115,7 +115,7 @@ def node_settings(
         udp_port=UDP_PORT if options.udp_port is None else options.udp_port,
         tcp_port=options.tcp_port,
         dest_path=os.path.abspath(options.dest_path) if options.dest_path else "",
-        max_file_size=GIB if options.max_file_size is None else options.max_file_size,
+        max_file_size=options.max_file_size or GIB,
         max_rss=options.max_rss,
         max_stall=options.max_stall,
         certfile=os.path.abspath(options.certfile) if options.certfile else None,

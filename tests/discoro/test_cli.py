@@ -56,7 +56,9 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert found.udp_port == 51350 and found.tcp_port == 0 and found.cluster == "default"
     assert found.local and found.secret_shown
     assert socket.gethostname().startswith(found.name) and found.servers >= 1
-    assert found.max_file_size == 1 << 30
+    assert (
+        found.max_file_size == settings(tmp_path, "--max_file_size", "0").max_file_size == 1 << 30
+    )
     assert found.max_rss is None and found.max_stall is None
 
 

@@ -214,7 +214,9 @@ def test_a_new_search_asks_anew_while_an_old_one_goes_on(own: World) -> None:
         assert await scheduler.locate("one", timeout=15) is not None
         two = own.server(name="two")
         assert two.port
-        there = await scheduler.locate("two", timeout=15)
+        there = None
+        for _ in range(5):  # a datagram may be lost, and each search sends one
+            there = there or await scheduler.locate("two", timeout=3)
         assert there is not None and there.name == "two"
 
     # The first search asks once in this time.

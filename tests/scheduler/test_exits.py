@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 
+import psutil
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -53,6 +54,14 @@ class Script:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+    def at_rest(self) -> None:
+        """Wait until it uses no time: it has come to where it waits."""
+        process, used, quiet = psutil.Process(self.process.pid), -1.0, 0
+        while quiet < 6:
+            time.sleep(0.05)
+            now = sum(process.cpu_times()[:2])
+            quiet, used = (quiet + 1 if now == used else 0), now
 
     def wait_for(self, word: str) -> None:
         assert self.process.stdout is not None
@@ -227,7 +236,7 @@ def f(coro=None):
 def test_ctrl_c_ends_scripts_with_status_130_and_lets_coroutines_clean_up(body: str) -> None:
     with Script(CLEANS_UP + body) as script:
         script.wait_for("ready")
-        time.sleep(0.2)
+        script.at_rest()
         script.interrupt()
         status, out, _ = script.end()
 
