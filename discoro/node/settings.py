@@ -14,33 +14,18 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeSettings:
-    """One node, as the command line asks for it.
+class _Settings:
+    """What a node is told and hands on to each of its servers as it is.
 
     Attributes:
-        servers: Number of server processes.
-        secret: The secret's text.
-        secret_source: Where it came from, in words.
-        secret_shown: It has just been generated, so the banner shows it, this once.
-        local: It was given by nobody: loopback only.
-        addresses: Exactly these are bound; empty: all, or loopback.
-        tcp_port: Port of the first server; 0: any.
+        local: The secret was given by nobody: loopback only.
         max_rss: Resident memory in bytes beyond which a server is ended; None: none.
         max_stall: Seconds of a blocked loop after which a server is ended; None: none.
-        lifeline: Descriptor whose end of file ends the node; it is told there when all servers are ready.
     """
 
-    name: str
-    servers: int
-    secret: str = field(repr=False)
-    secret_source: str
-    secret_shown: bool = False
     local: bool = False
-    addresses: tuple[str, ...] = ()
     ext_ip_addr: str | None = None
     udp_port: int = UDP_PORT
-    tcp_port: int = 0
-    dest_path: str = ""
     max_file_size: int = GIB
     certfile: str | None = None
     keyfile: str | None = None
@@ -51,6 +36,30 @@ class NodeSettings:
     max_stall: float | None = None
     debug: bool = False
     log: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings(_Settings):
+    """One node, as the command line asks for it.
+
+    Attributes:
+        servers: Number of server processes.
+        secret: The secret's text.
+        secret_source: Where it came from, in words.
+        secret_shown: It has just been generated, so the banner shows it, this once.
+        addresses: Exactly these are bound; empty: all, or loopback.
+        tcp_port: Port of the first server; 0: any.
+        lifeline: Descriptor whose end of file ends the node; it is told there when all servers are ready.
+    """
+
+    name: str
+    servers: int
+    secret: str = field(repr=False)
+    secret_source: str
+    secret_shown: bool = False
+    addresses: tuple[str, ...] = ()
+    tcp_port: int = 0
+    dest_path: str = ""
     lifeline: int | None = None
 
     @property
@@ -62,9 +71,14 @@ class NodeSettings:
         """Return the name of the server with that number, counted from 1."""
         return f"{self.name}-{number}"
 
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What each of its servers is told as well."""
+        return {one.name: getattr(self, one.name) for one in fields(_Settings)}
+
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(_Settings):
     """One server of a node.
 
     Attributes:
@@ -79,19 +93,6 @@ class ServerSettings:
     number: int
     key: str = field(repr=False)
     dest_path: str
-    local: bool = False
-    ext_ip_addr: str | None = None
-    udp_port: int = UDP_PORT
-    max_file_size: int = GIB
-    certfile: str | None = None
-    keyfile: str | None = None
-    cluster: str = "default"
-    peers: tuple[str, ...] = ()
-    join: str | None = None
-    max_rss: int | None = None
-    max_stall: float | None = None
-    debug: bool = False
-    log: str = ""
     siblings: tuple[int, ...] = ()
     last_end: str = ""
 
