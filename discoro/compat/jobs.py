@@ -52,11 +52,18 @@ class Hosted(asyncoro.Coro, HostedCoro):  # type: ignore[misc]  # awaitables all
 
 def job(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], coro: Any = None) -> Any:
     """Runs at a server: the function that was asked for, in the place of the computation's own."""
+    return (yield begun(coro, Hosted, "coro", function, args, kwargs))
+
+
+def begun(
+    coro: Any, face: type, word: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The first frame of a job, whose coroutine gets the old face, and is given to the parameter of that name."""
     coro.set_name(function.__name__)
-    coro.__class__ = Hosted
-    if "coro" in inspect.signature(function).parameters:
-        kwargs = {**kwargs, "coro": coro}
-    return (yield function(*args, **kwargs))
+    coro.__class__ = face
+    if word in inspect.signature(function).parameters:
+        kwargs = {**kwargs, word: coro}
+    return function(*args, **kwargs)
 
 
 class Scheduler:

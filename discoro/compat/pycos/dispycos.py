@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from typing import Any
 
@@ -118,11 +117,7 @@ class Hosted(pycos.Task, HostedCoro):  # type: ignore[misc]  # awaitables all
 
 def job(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], coro: Any = None) -> Any:
     """Runs at a server: the function that was asked for, in the place of the client's own."""
-    coro.set_name(function.__name__)
-    coro.__class__ = Hosted
-    if "task" in inspect.signature(function).parameters:
-        kwargs = {**kwargs, "task": coro}
-    return (yield function(*args, **kwargs))
+    return (yield jobs.begun(coro, Hosted, "task", function, args, kwargs))
 
 
 class Client(jobs.Computation):
