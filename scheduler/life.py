@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Generator
+from collections.abc import Generator, Set
 from contextvars import Token, copy_context
 from threading import get_ident
 from types import TracebackType
@@ -244,9 +244,10 @@ class Life(Stepper):
         try:
             if wait:
                 await self._wait_for_all()
-            await self._end_all()
+            stubborn = await self._end_all()
             if self.elsewhere is not None:
                 await self.elsewhere.closing()
+                await self._end_all(stubborn)  # what a peer's last call has started meanwhile
         finally:
             self._unbind()
 
@@ -262,9 +263,10 @@ class Life(Stepper):
             finally:
                 coro.unwatch(self)
 
-    async def _end_all(self) -> None:
+    async def _end_all(self, given_up: Set[Coro[Any]] = frozenset()) -> set[Coro[Any]]:
+        """Terminate all coroutines and wait for them; return those that did not end in time."""
         started = time.monotonic()
-        while self.coros:
+        while not self.coros <= given_up:
             for coro in list(self.coros):  # again and again: a clean-up may start new ones
                 coro._terminate_once("the scheduler closed")
             grace = INTERRUPT_GRACE if self.interrupted else TERMINATE_GRACE
@@ -272,8 +274,10 @@ class Life(Stepper):
             if left <= 0:
                 break
             await self._change(min(left, 0.05))
-        for coro in self.coros:
+        stubborn = self.coros - given_up
+        for coro in stubborn:
             logger.warning("%s did not end; it is %s", coro.name, coro.where())
+        return stubborn
 
     async def _change(self, timeout: float | None) -> None:
         """Wait until no coroutine is left, or something else has :meth:`changed`."""

@@ -485,7 +485,8 @@ class Network:
         )
         peer.open(session)
         self.names.peer_opened(peer)
-        self.status.opened(peer)
+        if not self._closing:
+            self.status.opened(peer)
 
     def session_lost(self, session: Session, error: TransportError) -> None:
         """The session is over."""
