@@ -22,8 +22,14 @@ LOOK_AT_LOOP = 0.25
 """... and where only the loop does."""
 BEAT_EVERY = 0.5
 """Seconds between two beats at most."""
-LAST_WORDS, LAST_WORDS_GROWING = 1.0, 0.15
-"""Seconds that a server which is to be ended has to say who it was: less where its memory may be growing meanwhile."""
+LAST_WORDS = 3.0
+"""Seconds that a server which is to be ended has to say who it was.
+
+It answers within milliseconds, but not on a machine with far more to do than it can: there a second was too short."""
+LISTEN = 0.05
+"""Seconds between two looks at a server that has been asked who it was."""
+GROWTH = 4
+"""One that took too much memory is not listened to any longer once it has taken this part of its bound in addition."""
 OWN_STALL = 1.0
 """A look that comes so much late means that the parent stood still."""
 
@@ -77,14 +83,18 @@ class Excess:
 
     Attributes:
         why: In words.
-        patience: Seconds that may be spent on finding out who it was.
+        most: Resident memory, in bytes, at which no time is left to find out who it was; None: its memory is no matter.
     """
 
     why: str
-    patience: float
+    most: int | None = None
 
     def __str__(self) -> str:
         return self.why
+
+    def urgent(self, waited: float, rss: int) -> bool:
+        """Whether to end it now, though it has not said who it was, ``waited`` seconds after it was asked."""
+        return waited >= LAST_WORDS or (self.most is not None and rss > self.most)
 
 
 class Guard:
@@ -125,7 +135,7 @@ class Guard:
         if bounds.max_rss is not None and rss > bounds.max_rss:
             most = size_text(bounds.max_rss)
             text = f"it took {size_text(rss)} of memory, more than --max-rss {most}"
-            return Excess(text, LAST_WORDS_GROWING)
+            return Excess(text, rss + bounds.max_rss // GROWTH)
         if bounds.max_stall is None or self._asked is None:
             return None
         stalled = now - self._asked
@@ -133,7 +143,7 @@ class Guard:
             return None
         most = seconds_text(bounds.max_stall)
         text = f"its loop was blocked for {seconds_text(stalled)}, longer than --max-stall {most}"
-        return Excess(text, LAST_WORDS)
+        return Excess(text)
 
 
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+) in (.+)')

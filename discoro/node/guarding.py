@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from discoro.node.guard import Bounds, Excess, Guard, frames
+from discoro.node.guard import LISTEN, Bounds, Excess, Guard, frames
 from discoro.node.serverchild import Child
 from discoro.node.watchdog import Blocked, is_users
 from discoro.shipping.privatenames import plain_file
@@ -44,6 +44,7 @@ class Guarding:
         self._ending = ending
         self._guard = Guard(bounds, loop.time())
         self._excess: Excess | None = None  # it is to be ended
+        self._asked = 0.0  # when it was asked who it was
         self._told: Blocked | None = None
         self._dump = ""
         self._timer = loop.call_later(bounds.every, self._look)
@@ -67,9 +68,17 @@ class Guarding:
             self._timer = self._loop.call_later(self._guard.bounds.every, self._look)
             return
         self._excess = excess
+        self._asked = now
         self._child.order('{"order": "who"}')
         self._child.signal(DUMP_SIGNAL)
-        self._timer = self._loop.call_later(excess.patience, self._end)
+        self._timer = self._loop.call_later(LISTEN, self._listen, excess)
+
+    def _listen(self, excess: Excess) -> None:
+        """Give it time to say who it was, as long as that does no harm."""
+        if excess.urgent(self._loop.time() - self._asked, self._child.resident()):
+            self._end()
+        else:
+            self._timer = self._loop.call_later(LISTEN, self._listen, excess)
 
     def who(self, facts: Mapping[str, Any]) -> None:
         """Take what the server's thread says of its loop's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from discoro.node.guard import BEAT_EVERY, Bounds, Excess, Guard, checked, frames
+from discoro.node.guard import BEAT_EVERY, LAST_WORDS, Bounds, Excess, Guard, checked, frames
 
 GIB = 1 << 30
 
@@ -34,6 +34,19 @@ def test_memory_is_too_much_only_beyond_the_bound() -> None:
     assert guard.look(100.1, 2 * GIB, stopped=False) is None
     excess = guard.look(100.2, 2 * GIB + GIB // 10, stopped=False)
     assert str(excess) == "it took 2.1 GiB of memory, more than --max-rss 2 GiB"
+
+
+def test_who_it_was_is_waited_for_as_long_as_memory_does_not_grow() -> None:
+    guard = Guard(Bounds(max_rss=2 * GIB), 100.0)
+    excess = guard.look(100.1, 3 * GIB, stopped=False)
+    assert excess is not None
+    assert not excess.urgent(0.1, 3 * GIB + GIB // 2)
+    assert excess.urgent(0.1, 3 * GIB + GIB // 2 + 1)
+    assert not excess.urgent(LAST_WORDS - 0.1, 3 * GIB)
+    assert excess.urgent(LAST_WORDS, 0)
+    blocked = blocked_for(Guard(Bounds(max_stall=3.0), 99.9), 4.0)
+    assert blocked is not None
+    assert not blocked.urgent(LAST_WORDS - 0.1, 100 * GIB) and blocked.urgent(LAST_WORDS, 0)
 
 
 def test_a_loop_that_does_not_answer_is_blocked_from_when_it_was_asked() -> None:
