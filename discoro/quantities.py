@@ -41,11 +41,18 @@ def size_text(size: int) -> str:
     while amount >= 1024 and len(units) > 1:
         amount /= 1024
         units.pop(0)
-    return f"{amount:.3g} {units[0]}" if amount < 1000 else f"{amount:.0f} {units[0]}"
+    return f"{_three_digits(amount)} {units[0]}"
 
 
 def seconds_text(seconds: float) -> str:
     """Return a length of time as people write it: ``31 s``, ``1.5 s``, ``5 min``."""
     if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+        return f"{_three_digits(seconds)} s"
+    if seconds < 7200:
+        return f"{_three_digits(seconds / 60)} min"
+    return f"{_three_digits(seconds / 3600)} h"
+
+
+def _three_digits(amount: float) -> str:
+    """Return an amount with three digits, or as a whole number where that has more."""
+    return f"{amount:.3g}" if amount < 999.5 else f"{amount:.0f}"
