@@ -36,7 +36,7 @@ from discoro.scheduler.default import HERE
 from discoro.scheduler.entry import is_entry, name_of
 from discoro.shipping.collecting import collect
 from discoro.shipping.unpicklable import arguments_of
-from discoro.shipping.values import dumps
+from discoro.shipping.values import dumps, packed_arguments, pickled
 from discoro.transport.addresses import Location
 from discoro.transport.frames import Kind
 from discoro.within import within
@@ -331,10 +331,15 @@ class Computation(Generic[P, T]):
             except (WrongThread, SchedulerClosed):
                 return self._run(peer, args, kwargs)  # for the loop that it is handed to
         known = self._ready_at(network, peer)
-        wants = network.big.wants
-        if known is None or self._timeout is not None or wants(args) or (kwargs and wants(kwargs)):
+        if known is None or self._timeout is not None:
             return self._run(peer, args, kwargs)
-        return Start(self._begin_small(known, args, kwargs), known.peer)
+        data = packed_arguments(args, kwargs)
+        if data is None:
+            wants = network.big.wants
+            if wants(args) or (kwargs and wants(kwargs)):
+                return self._run(peer, args, kwargs)
+            data = self._pickled(known, args, kwargs)
+        return Start(self._begin_small(known, data), known.peer)
 
     async def _run(self, peer: Where, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coro[T]:
         """Run where something has to be waited for first, or borrowed: nothing happens before this is awaited."""
@@ -343,20 +348,22 @@ class Computation(Generic[P, T]):
         async with within(self._timeout, lambda: late):
             known = self._ready_at(network, peer) or await self._find_ready(network, peer)
             wants = network.big.wants
-            big = wants(args) or (kwargs and wants(kwargs))
-            begin = self._begin_big if big else self._begin_small
-            return cast("Coro[T]", await Start(begin(known, args, kwargs), known.peer))
+            if wants(args) or (kwargs and wants(kwargs)):
+                run = self._begin_big(known, args, kwargs)
+            else:
+                run = self._begin_small(known, self._pickled(known, args, kwargs))
+            return cast("Coro[T]", await Start(run, known.peer))
 
-    def _begin_small(
-        self, known: _SetUp, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> RemoteCoro[T]:
+    def _pickled(self, known: _SetUp, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        return pickled((args, kwargs) if kwargs else (args,), self._arguments, known.code)
+
+    def _begin_small(self, known: _SetUp, data: bytes) -> RemoteCoro[T]:
         there = known.peer
         number = there.next_run()
         run: RemoteCoro[T] = RemoteCoro(
             there.network, there.process, number, self._name, there.hint
         )
         run.code = known.code
-        data = dumps((args, kwargs) if kwargs else (args,), self._arguments, known.code)
         there.start(known.target | self._detach, data, run)
         return run
 

@@ -23,7 +23,7 @@ from discoro.peers.ownership import is_alone
 from discoro.scheduler.outcome import Failed, Outcome, Returned
 from discoro.scheduler.waits import READY
 from discoro.shipping.codespace import CodeSpace
-from discoro.shipping.values import PLAIN, dumps, encode_exception, loads, loads_parts
+from discoro.shipping.values import encode_exception, loads, loads_parts, packed, pickled
 from discoro.transport.frames import Kind
 
 if TYPE_CHECKING:
@@ -237,11 +237,13 @@ class HostedRuns:
         if isinstance(outcome, Returned):
             try:
                 value = outcome.value
-                if type(value) not in PLAIN and self._network.big.wants(value):
-                    lent = getrefcount(coro) <= _CORO_COUNT and is_alone(value, _VALUE_HOLDERS)
-                    self._network.big.post_result(peer, number, value, lent=lent)
-                    return
-                data = dumps(value)
+                data = packed(value)
+                if data is None:
+                    if self._network.big.wants(value):
+                        lent = getrefcount(coro) <= _CORO_COUNT and is_alone(value, _VALUE_HOLDERS)
+                        self._network.big.post_result(peer, number, value, lent=lent)
+                        return
+                    data = pickled(value)
                 if len(data) <= _SMALL:
                     peer.send(_RESULT, number, 0, data)
                 else:

@@ -72,14 +72,13 @@ class RemoteCoro(Reference, Coro[T], Waitable):
 
     def send(self, msg: Any) -> int:
         """See :meth:`Coro.send`."""
-        network = self._network or self.network
-        if get_ident() == network.scheduler.thread_id:
-            peer = self._peer
-            if peer is None or peer.ended is not None:
-                peer = self.peer()
-            peer.send_value(self.number, msg, self.code)
+        peer = self._peer
+        if peer is not None and peer.ended is None and get_ident() == peer.thread:
+            peer.send_value(self.number, msg, self.code)  # the frequent case of what follows
+        elif self.network.in_thread():
+            self.peer().send_value(self.number, msg, self.code)
         else:
-            network.send_from_thread(self, msg)
+            self.network.send_from_thread(self, msg)
         return 0
 
     async def deliver(self, msg: Any, timeout: float | None = None) -> int:

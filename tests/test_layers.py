@@ -27,7 +27,7 @@ PURE = {
             "secret throttle beacon hints transfer bulkframes ledger greeting formerkeys"
         ),
         "discoro": (
-            "messages hosting errors shipping.bundle shipping.errors shipping.privatenames "
+            "messages hosting errors shipping.bundle shipping.errors shipping.plain shipping.privatenames "
             "node.deaths node.guard node.settings quantities"
         ),
     }.items()

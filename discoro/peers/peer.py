@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,7 +18,8 @@ from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
 from discoro.scheduler.waits import EAGER
-from discoro.shipping.values import PLAIN, dumps, encode_exception
+from discoro.shipping.plain import ATOMS, FEW, SHORT, UNPACKABLE, pack_dict
+from discoro.shipping.values import dumps, encode_exception
 from discoro.transport.errors import FrameTooBig, LaneFull, TransferFailed
 from discoro.transport.frames import Kind
 from discoro.transport.lanes import OutLane
@@ -43,8 +43,6 @@ _SEND, _RUN = int(Kind.SEND), int(Kind.RUN)
 # So many numbers each side of a session may choose for coroutines it starts at the other.
 RUN_NUMBERS = 1 << 40
 
-_dumps = pickle.dumps
-
 
 class Peer:
     """One other process.
@@ -55,11 +53,13 @@ class Peer:
         runs: Coroutines started there from here that have not ended, by number.
         watched: (observed number, watcher number) -> the watcher here and what it observes there.
         taking: What each receiver here has from there, by its number.
+        thread: Identity of the thread of the scheduler's loop, in which alone it is used.
         send: Queues an entry that surely fits into a batch, while the session stands; :meth:`post` does all others.
     """
 
     def __init__(self, network: Network, process: bytes, hint: tuple[str, int] | None) -> None:
         self.network = network
+        self.thread = network.thread
         self.process = process
         self.hint = hint
         self.name = ""
@@ -212,20 +212,22 @@ class Peer:
         Raises:
             MailboxFull: If too much waits for it already.
         """
-        # Once per message, so nothing is called here that can be left out.
-        if type(message) is dict and len(message) <= 8:
+        # Once per message, so nothing is called here that can be left out: for a small dict, what dumps() does.
+        data = None
+        if type(message) is dict and 0 < len(message) <= FEW:
             for item in message.values():
-                if type(item) not in PLAIN and self._wants(message):
-                    self.network.big.send(self, target, message)
-                    return
-        elif self._wants(message):
-            self.network.big.send(self, target, message)
-            return
-        try:  # what dumps() does where nothing is named, without the call
-            data = _dumps(message, 5)
-            if 147 in data:
-                data = dumps(message, "the message", code)
-        except Exception:
+                kind = type(item)
+                if kind is not int and (kind is not str or len(item) > SHORT) and kind not in ATOMS:
+                    break
+            else:
+                try:
+                    data = pack_dict(message)
+                except UNPACKABLE:
+                    pass
+        if data is None:
+            if self._wants(message):
+                self.network.big.send(self, target, message)
+                return
             data = dumps(message, "the message", code)
         size = len(data)
         lane = self._lanes.get(target)

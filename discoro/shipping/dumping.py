@@ -1,4 +1,4 @@
-"""User values to bytes: plain C pickle first, the careful pickler where that will not do."""
+"""User values to bytes: msgpack for flat ones, else plain C pickle, and the careful pickler where that will not do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from discoro.shipping.pickling import CodePickler
+from discoro.shipping.plain import packed
 from discoro.shipping.unpicklable import explain
 
 _PROGRAM = b"\x8c\x08__main__"
@@ -34,11 +35,17 @@ def dumps(value: Any, what: str = "the value", receiver: str | None = None) -> b
     Raises:
         NotPicklable: It names the part that cannot be sent and the way to it.
     """
+    data = packed(value)
+    return pickled(value, what, receiver) if data is None else data
+
+
+def pickled(value: Any, what: str = "the value", receiver: str | None = None) -> bytes:
+    """Do what :func:`dumps` does for a value that is not :func:`~.plain.packed`."""
     try:
         data = _dumps(value, 5)
     except Exception:
         return dumps_carefully(value, what, receiver=receiver)
-    # Literals, for this is the hottest line of a send: 147 is STACK_GLOBAL.
+    # Literals, for this is a hot line: 147 is STACK_GLOBAL.
     if 147 in data and (_PROGRAM in data or _PROGRAM_OF_WORKERS in data):
         return dumps_carefully(value, what, receiver=receiver)
     return data

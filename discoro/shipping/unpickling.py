@@ -1,4 +1,4 @@
-"""Bytes to user values: the one place of the program where anything is unpickled."""
+"""Bytes to user values: the one place of the program where anything is unpickled, or unpacked for a user."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from discoro.scheduler.errors import DiscoroError
 from discoro.shipping import loading
 from discoro.shipping.errors import PythonMismatch, UndecodableValue
+from discoro.shipping.plain import PICKLED, unpacked
 from discoro.shipping.privatenames import plain_text
 
 _loads = pickle.loads
@@ -52,6 +53,8 @@ def loads(
     if type(data) is not bytes:
         data = bytes(data)
     try:
+        if data[0] != PICKLED:
+            return unpacked(data)
         if 147 not in data:  # STACK_GLOBAL names something; a literal, for speed
             return _loads(data) if buffers is None else _loads(data, buffers=buffers)
         unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
@@ -75,9 +78,13 @@ def loads_each(
     values = []
     for data in payloads:
         try:
-            if type(data) is bytes and 147 not in data:
-                values.append(_loads(data))
-                continue
+            if type(data) is bytes:
+                if data[0] != PICKLED:
+                    values.append(unpacked(data))
+                    continue
+                if 147 not in data:
+                    values.append(_loads(data))
+                    continue
         except Exception:
             pass  # said below
         try:

@@ -1,6 +1,6 @@
 """User values to bytes and back: all that the rest of discoro needs of pickling.
 
-A value is a pickle of protocol 5, made by plain C pickle. Only where that fails, or where the bytes
+A small flat value is packed (:mod:`discoro.shipping.plain`). Any other is a pickle of protocol 5, made by plain C pickle. Only where that fails, or where the bytes
 name something of ``__main__``, the careful pickler (:mod:`discoro.shipping.pickling`) runs instead. No
 global can be named without the byte 147 (STACK_GLOBAL), so most values cost one search for a byte
 more than ``pickle.dumps``, and no unpickler of ours at the other end. The one unpickling of the
@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from discoro.shipping.dumping import dumps, dumps_carefully, names_program
+from discoro.shipping.dumping import dumps, dumps_carefully, names_program, pickled
 from discoro.shipping.errors import UndecodableValue
 from discoro.shipping.excs import decode_exception, encode_exception
+from discoro.shipping.plain import packed, packed_arguments
 from discoro.shipping.unpickling import NameResolver, loads, loads_each
 
 #: Buffers above this many bytes go out of band, where the caller asks for that.
@@ -215,6 +216,9 @@ __all__ = [
     "loads",
     "loads_each",
     "loads_parts",
+    "packed",
+    "packed_arguments",
     "part_kinds",
+    "pickled",
     "size_hint",
 ]
