@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -170,14 +171,15 @@ def test_a_link_that_comes_and_goes_while_we_write_leads_nowhere(place: Place) -
                 os.rename(folder, link)
                 os.rename(hidden, folder)
             except OSError:
-                # Our own clean-up removed the empty folder: plant everything again.
-                for path in (folder, link, hidden):
-                    if path.is_symlink():
-                        path.unlink()
-                    elif path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                folder.mkdir(exist_ok=True)
-                link.symlink_to(place.outside)
+                # Our own clean-up removed the empty folder: plant everything again. It may be at work still; then once more.
+                with contextlib.suppress(OSError):
+                    for path in (folder, link, hidden):
+                        if path.is_symlink():
+                            path.unlink()
+                        elif path.is_dir():
+                            shutil.rmtree(path, ignore_errors=True)
+                    folder.mkdir(exist_ok=True)
+                    link.symlink_to(place.outside)
             swaps += 1
 
     thread = threading.Thread(target=race)
