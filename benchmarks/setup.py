@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.contest import Contestant, Question
 from benchmarks.floor.bulk import Bulk
+from benchmarks.lean import nothing
 from benchmarks.ours import World
 from discoro import Computation
 
@@ -43,10 +44,6 @@ QUESTIONS = [
         rounds=5,
     ),
 ]
-
-
-async def nothing() -> None:
-    """Return at once."""
 
 
 class Bytes(Bulk):

@@ -52,6 +52,54 @@ class Shelved:
         self.source = source
 
 
+class Compiled:
+    """The code of sources compiled lately: the same modules come with the next computation, and compiling is most of their import.
+
+    Code objects are never changed, so computations may share them; each has file names of its own.
+
+    Args:
+        most: Bytes of source for which code is kept; what was used longest ago goes first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        self._kept: dict[bytes, types.CodeType] = {}
+
+    def code(
+        self, source: bytes, path: str, compiled: Callable[[bytes, str], Any]
+    ) -> types.CodeType:
+        """Return the code of ``source`` in the file ``path``, by ``compiled(source, path)`` where it is not kept.
+
+        Raises:
+            SyntaxError: What ``compiled`` raises; nothing is kept then.
+        """
+        code = self._kept.pop(source, None)
+        if code is None:
+            code = compiled(source, path)
+            self._bytes += len(source)
+        else:
+            code = _moved(code, path)
+        self._kept[source] = code
+        while self._bytes > self._most:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            self._bytes -= len(oldest)
+        return code
+
+
+def _moved(code: types.CodeType, path: str) -> types.CodeType:
+    """Return the same code in another file."""
+    consts = tuple(
+        _moved(const, path) if isinstance(const, types.CodeType) else const
+        for const in code.co_consts
+    )
+    return code.replace(co_filename=path, co_consts=consts)
+
+
+_compiled = Compiled(2 << 20)
+
+
 class ShippedLoader(importlib.machinery.SourceFileLoader):
     """Loads a module from the bundle, whatever is, or is not, in the file of that name."""
 
@@ -65,9 +113,8 @@ class ShippedLoader(importlib.machinery.SourceFileLoader):
         return self._shelved.source if path == self.path else super().get_data(path)
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """Compile the source; no bytecode file is read or written."""
-        code: types.CodeType = self.source_to_code(self._shelved.source, self.path)
-        return code
+        """Compile the source, if that was not done lately; no bytecode file is read or written."""
+        return _compiled.code(self._shelved.source, self.path, self.source_to_code)
 
     def is_package(self, fullname: str) -> bool:
         """Tell what the client said."""
