@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _init = asyncio.Future.__init__
+_await_done: Any = asyncio.Future.__await__
 
 
 class Coro(TaskFace[T]):
@@ -195,7 +196,10 @@ class Coro(TaskFace[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._wait is ENDED and not self.cancelled():
-            return self.result()
+            return _await_done(self)  # in C, without a frame
+        return self._await_end()
+
+    def _await_end(self) -> Generator[Any, None, T]:
         if stepping(self.scheduler) is not None:
             return (yield self)  # type: ignore[return-value]  # a scheduler takes it for a wait
         if self._wait is not ENDED:
