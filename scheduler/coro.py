@@ -196,7 +196,7 @@ class Coro(TaskFace[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._wait is ENDED and not self.cancelled():
-            return _await_done(self)  # in C, without a frame
+            return _await_done(self)  # type: ignore[no-any-return]  # in C, without a frame
         return self._await_end()
 
     def _await_end(self) -> Generator[Any, None, T]:
