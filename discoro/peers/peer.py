@@ -18,7 +18,7 @@ from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
 from discoro.scheduler.waits import EAGER
-from discoro.shipping.plain import ATOMS, FEW, SHORT, UNPACKABLE, pack_dict
+from discoro.shipping.plain import ATOMS, FEW, SHORT, UNPACKABLE, dict_packer
 from discoro.shipping.values import dumps, encode_exception
 from discoro.transport.errors import FrameTooBig, LaneFull, TransferFailed
 from discoro.transport.frames import Kind
@@ -42,6 +42,10 @@ OVERHEAD = 64
 _SEND, _RUN = int(Kind.SEND), int(Kind.RUN)
 # So many numbers each side of a session may choose for coroutines it starts at the other.
 RUN_NUMBERS = 1 << 40
+
+# Its own, of send_value() alone; and whether it is at work.
+_pack = dict_packer()
+_packing = False
 
 
 class Peer:
@@ -213,17 +217,21 @@ class Peer:
             MailboxFull: If too much waits for it already.
         """
         # Once per message, so nothing is called here that can be left out: for a small dict, what dumps() does.
+        global _packing
         data = None
-        if type(message) is dict and 0 < len(message) <= FEW:
+        if type(message) is dict and 0 < len(message) <= FEW and not _packing:
             for item in message.values():
                 kind = type(item)
                 if kind is not int and (kind is not str or len(item) > SHORT) and kind not in ATOMS:
                     break
             else:
+                _packing = True
                 try:
-                    data = pack_dict(message)
+                    data = _pack(message)
                 except UNPACKABLE:
                     pass
+                finally:
+                    _packing = False
         if data is None:
             if self._wants(message):
                 self.network.big.send(self, target, message)
@@ -244,7 +252,7 @@ class Peer:
         self.send(_SEND, target, source, data)
 
     def send_bytes(self, target: int, data: bytes) -> None:
-        """Queue a message that is pickled already."""
+        """Queue a message that was made into bytes already."""
         size = len(data)
         if size > self._max_payload:
             self.network.big.send_pickled(self, target, data)

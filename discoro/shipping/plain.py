@@ -14,7 +14,7 @@ would be an empty dict here, and that is pickled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
@@ -27,9 +27,22 @@ ATOMS = frozenset({float, bool, type(None)})
 #: As many items are looked at.
 FEW = 8
 
-# Both put themselves back after an error. The one for dicts refuses subclasses, because nobody has looked at the keys.
-pack_dict: Callable[[Any], bytes] = msgpack.Packer(strict_types=True).pack
-pack_flat: Callable[[Any], bytes] = msgpack.Packer().pack
+Pack: TypeAlias = Callable[[Any], bytes]
+
+
+def dict_packer() -> Pack:
+    """Return what packs a dict with small values; it refuses subclasses, because nobody has looked at the keys.
+
+    Not to be called again before it has returned. That can happen where it fails: the error is an object, making one may start
+    the garbage collector (on 3.11), and that a finalizer, which may send, or give way to another thread.
+    """
+    pack: Pack = msgpack.Packer(strict_types=True).pack
+    return pack
+
+
+_pack_dict = dict_packer()
+_pack_flat: Pack = msgpack.Packer().pack
+_packing = False
 #: What packing raises for an int of more than 64 bits, half a surrogate pair, a key that msgpack has no form for.
 UNPACKABLE = (OverflowError, ValueError, TypeError)
 
@@ -44,24 +57,31 @@ def packed(value: Any) -> bytes | None:
             return None
     elif kind is not int and kind not in ATOMS and (kind is not str or len(value) > SHORT):
         return None
-    try:
-        return pack_dict(value) if kind is dict else pack_flat(value)
-    except UNPACKABLE:
-        return None
+    return _by(_pack_dict if kind is dict else _pack_flat, value)
 
 
 def packed_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
     """Return ``(args,)``, or ``(args, kwargs)`` if there are any, as msgpack where they are few and small; None otherwise."""
     if len(args) > FEW or not all_small(args):
         return None
+    if not kwargs:
+        return _by(_pack_flat, (args,))
+    if len(kwargs) > FEW or not all_small(kwargs.values()):
+        return None
+    return _by(_pack_flat, (args, kwargs))
+
+
+def _by(pack: Pack, value: Any) -> bytes | None:
+    global _packing
+    if _packing:
+        return None
+    _packing = True
     try:
-        if not kwargs:
-            return pack_flat((args,))
-        if len(kwargs) > FEW or not all_small(kwargs.values()):
-            return None
-        return pack_flat((args, kwargs))
+        return pack(value)
     except UNPACKABLE:
         return None
+    finally:
+        _packing = False
 
 
 def all_small(items: Any) -> bool:

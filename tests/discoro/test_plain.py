@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import gc
 import pickle
 from collections import OrderedDict
 from typing import Any
@@ -131,6 +132,33 @@ def test_arguments_that_are_not_flat_are_pickled(args: tuple[Any, ...]) -> None:
     assert packed_arguments(args, {}) is None
     assert packed_arguments((1,), {"a": args}) is None
     assert packed_arguments((1,), {"a": args[-1]}) is None or args == tuple(range(FEW + 1))
+
+
+@pytest.mark.parametrize(
+    "failing", [{"a": 1, "b": 2**70}, {"a": 1, "b": "\ud800"}, {"a": 1, (): 2}]
+)
+def test_what_is_packed_while_something_cannot_be_packed_is_whole(failing: Any) -> None:
+    """The error is an object; making it can start the garbage collector (3.11), and that a finalizer which sends."""
+    found: list[bytes | None] = []
+
+    class Sends:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            found.append(packed({"b": 2}))
+
+    before = gc.get_threshold()
+    try:
+        for first in range(1, 30):  # so that a collection falls into the middle of packing
+            Sends()
+            gc.set_threshold(first, 1, 1)
+            assert packed(failing) is None
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert len(found) == 29
+    assert set(found) <= {b"\x81\xa1b\x02", None}
 
 
 @given(st.binary(max_size=40))
