@@ -197,6 +197,24 @@ def split(entries: list[DecodedEntry]) -> list[Entry]:
     return single
 
 
+_BYTES = frozenset({bytes})
+
+
+def _raw_payloads(payloads: list[Any], view: memoryview, raw: int, flags: int) -> int:
+    """Put views of the raw payloads in the place of their lengths; return where the next one begins.
+
+    Raises:
+        ProtocolError: If there is something else than bytes and such lengths.
+    """
+    for index, payload in enumerate(payloads):
+        if type(payload) is not bytes:
+            if type(payload) is not int or not flags or not 0 <= payload <= len(view) - raw:
+                raise ProtocolError(f"payload of type {type(payload).__name__}")
+            payloads[index] = view[raw : raw + payload]
+            raw += payload
+    return raw
+
+
 class BatchCoder:
     """Writes and reads batches. One per loop: its packer and unpacker are reused, which halves the cost of small ones."""
 
@@ -274,12 +292,8 @@ class BatchCoder:
                 or len(payloads) != 1
             ):
                 _check_entry(kind, target, source, len(payloads))
-            for index, payload in enumerate(payloads):
-                if type(payload) is not bytes:
-                    if type(payload) is not int or not flags or not 0 <= payload <= len(view) - raw:
-                        raise ProtocolError(f"payload of type {type(payload).__name__}")
-                    payloads[index] = view[raw : raw + payload]
-                    raw += payload
+            if not set(map(type, payloads)) <= _BYTES:  # in C: most entries have many payloads
+                raw = _raw_payloads(payloads, view, raw, flags)
             checked.append((kind, target, source, payloads))
         if raw != len(view):
             raise ProtocolError(f"{len(view) - raw} bytes after the last payload")

@@ -46,7 +46,7 @@ _packing = False
 #: What packing raises for an int of more than 64 bits, half a surrogate pair, a key that msgpack has no form for.
 UNPACKABLE = (OverflowError, ValueError, TypeError)
 
-_unpack = msgpack.unpackb
+unpack = msgpack.unpackb
 
 
 def packed(value: Any) -> bytes | None:
@@ -99,4 +99,4 @@ def unpacked(data: bytes) -> Any:
     Raises:
         Exception: Of msgpack, or ValueError: it is something else.
     """
-    return _unpack(data, use_list=False, strict_map_key=False)
+    return unpack(data, use_list=False, strict_map_key=False)

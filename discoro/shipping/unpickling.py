@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from discoro.scheduler.errors import DiscoroError
 from discoro.shipping import loading
 from discoro.shipping.errors import PythonMismatch, UndecodableValue
-from discoro.shipping.plain import PICKLED, unpacked
+from discoro.shipping.plain import PICKLED, unpack, unpacked
 from discoro.shipping.privatenames import plain_text
 
 _loads = pickle.loads
@@ -79,8 +79,8 @@ def loads_each(
     for data in payloads:
         try:
             if type(data) is bytes:
-                if data[0] != PICKLED:
-                    values.append(unpacked(data))
+                if data[0] != PICKLED:  # what unpacked() does, without the call
+                    values.append(unpack(data, use_list=False, strict_map_key=False))
                     continue
                 if 147 not in data:
                     values.append(_loads(data))
