@@ -14,6 +14,7 @@ import importlib.machinery
 import importlib.util
 import linecache
 import sys
+import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -65,6 +66,7 @@ class Compiled:
         self._most = most
         self._bytes = 0
         self._kept: dict[bytes, types.CodeType] = {}
+        self._lock = threading.Lock()  # shipped code may import in threads
 
     def code(
         self, source: bytes, path: str, compiled: Callable[[bytes, str], Any]
@@ -74,17 +76,17 @@ class Compiled:
         Raises:
             SyntaxError: What ``compiled`` raises; nothing is kept then.
         """
-        code = self._kept.pop(source, None)
-        if code is None:
-            code = compiled(source, path)
-            self._bytes += len(source)
-        else:
-            code = _moved(code, path)
-        self._kept[source] = code
-        while self._bytes > self._most:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            self._bytes -= len(oldest)
+        with self._lock:
+            code = self._kept.get(source)
+        code = _moved(code, path) if code is not None else compiled(source, path)
+        with self._lock:
+            if self._kept.pop(source, None) is None:
+                self._bytes += len(source)
+            self._kept[source] = code
+            while self._bytes > self._most:
+                oldest = next(iter(self._kept))
+                del self._kept[oldest]
+                self._bytes -= len(oldest)
         return code
 
 
