@@ -172,9 +172,8 @@ def _notes(server: Server) -> list[str]:
         notes.append(printable(f"at {busy['file']}:{busy['line']} in {busy['function']}"))
     if server["silent"] and not server["stopped"]:
         notes.append("none of its threads runs: C code that keeps Python's lock, perhaps")
-    bounds = Bounds(
-        server.get("max_rss"), server.get("max_stall")
-    )  # a node of an older discoro has none
+    # A node of an older discoro tells of none.
+    bounds = Bounds(server.get("max_rss"), server.get("max_stall"))
     if bounds and server["pid"]:
         notes.append(f"has {size_text(server['rss'])} of memory; is ended if it {bounds}")
     if server["restarts"]:

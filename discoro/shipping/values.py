@@ -1,10 +1,10 @@
 """User values to bytes and back: all that the rest of discoro needs of pickling.
 
-A small flat value is packed (:mod:`discoro.shipping.plain`). Any other is a pickle of protocol 5, made by plain C pickle. Only where that fails, or where the bytes
-name something of ``__main__``, the careful pickler (:mod:`discoro.shipping.pickling`) runs instead. No
-global can be named without the byte 147 (STACK_GLOBAL), so most values cost one search for a byte
-more than ``pickle.dumps``, and no unpickler of ours at the other end. The one unpickling of the
-program stands in :mod:`discoro.shipping.unpickling`.
+A small flat value is packed (:mod:`discoro.shipping.plain`). Any other is a pickle of protocol 5, made
+by plain C pickle. Only where that fails, or where the bytes name something of ``__main__``, the careful
+pickler (:mod:`discoro.shipping.pickling`) runs instead. No global can be named without the byte 147
+(STACK_GLOBAL), so most values cost one search for a byte more than ``pickle.dumps``, and no unpickler
+of ours at the other end. The one unpickling of the program stands in :mod:`discoro.shipping.unpickling`.
 
 The out-of-band form, for big values::
 
