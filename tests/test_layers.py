@@ -28,7 +28,7 @@ PURE = {
         ),
         "discoro": (
             "messages hosting errors shipping.bundle shipping.errors shipping.plain shipping.privatenames "
-            "node.deaths node.guard node.settings quantities"
+            "node.deaths node.guard node.reports node.settings quantities"
         ),
     }.items()
 }

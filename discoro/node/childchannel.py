@@ -41,6 +41,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from discoro.node.reports import report
 from discoro.node.settings import ServerSettings
 from discoro.node.watchdog import Blocked
 
@@ -213,7 +214,7 @@ class Channel:
 
     def report(self, kind: str, **facts: Any) -> None:
         """Tell the parent something."""
-        line = json.dumps({"report": kind, **facts}).encode() + b"\n"
+        line = report(kind, facts)
         with self._lock:
             if self._connection is not None:
                 try:

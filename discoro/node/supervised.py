@@ -15,6 +15,7 @@ from discoro.node.console import CarriedLines
 from discoro.node.deaths import Death, Restarts, oom_kills
 from discoro.node.guard import Bounds
 from discoro.node.guarding import Guarding
+from discoro.node.reports import Reports
 from discoro.node.serverchild import Child, Program, execute_server, fork_server
 from discoro.node.settings import ServerSettings
 from discoro.node.standin import Standin
@@ -91,7 +92,7 @@ class Supervised:
         self._changed = changed
         self._standin = standin
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._rest = b""
+        self._reports = Reports()
         self._lines: dict[int, CarriedLines] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._oom_kills = _oom_kills()
@@ -118,7 +119,7 @@ class Supervised:
         child = self.child
         assert child is not None
         self._loop = loop
-        self._rest = b""
+        self._reports = Reports()
         loop.add_reader(child.channel, self._on_report, child)
         for number, descriptor in child.outputs.items():
             self._lines[number] = CarriedLines(self.name)
@@ -160,14 +161,11 @@ class Supervised:
         if not data:
             self._loop.remove_reader(child.channel)
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if not line.startswith(b"{"):
-                if self._guarding is not None:
-                    self._guarding.dumped(line.decode(errors="replace"))
-                continue
-            facts = json.loads(line)
-            self._take(facts.pop("report"), facts)
+        for said in self._reports.feed(data):
+            if not isinstance(said, str):
+                self._take(*said)
+            elif self._guarding is not None:
+                self._guarding.dumped(said)
 
     def _take(self, kind: str, facts: dict[str, Any]) -> None:
         assert self._loop is not None
