@@ -25,7 +25,7 @@ BEAT_EVERY = 0.5
 LAST_WORDS = 3.0
 """Seconds that a server which is to be ended has to say who it was.
 
-It answers within milliseconds, but not on a machine with far more to do than it can: there a second was too short."""
+It answers within milliseconds; on a machine with far more to do than it can it may take longer."""
 LISTEN = 0.05
 """Seconds between two looks at a server that has been asked who it was."""
 GROWTH = 4
