@@ -123,7 +123,9 @@ class Dialler:
         finally:
             if not task.done():
                 task.cancel()
-                await asyncio.wait({task})
-                if not task.cancelled():
-                    task.exception()  # it failed in the same moment, and nobody asks
-                network.drop(raw)
+                try:
+                    await asyncio.wait({task})
+                    if not task.cancelled():
+                        task.exception()  # it failed in the same moment, and nobody asks
+                finally:  # also where this is cancelled once more
+                    network.drop(raw)

@@ -142,10 +142,10 @@ class TlsNetwork:
             if sock.getsockname() == sock.getpeername():
                 # The kernel may connect a dial of a free local port to itself (simultaneous open).
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")
+            kernel.prepare(sock, self._limits)
         except BaseException:
             sock.close()
             raise
-        kernel.prepare(sock, self._limits)
         return sock
 
     async def secure(
