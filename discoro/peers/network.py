@@ -250,6 +250,7 @@ class Network:
         """The scheduler ends: say goodbye to every peer and leave nothing behind."""
         self.unheard.say()
         self._closing = True
+        self.status.close()
         await self.meeting.close()
         if self.server is not None:
             await self.server.close()
@@ -485,8 +486,7 @@ class Network:
         )
         peer.open(session)
         self.names.peer_opened(peer)
-        if not self._closing:
-            self.status.opened(peer)
+        self.status.opened(peer)
 
     def session_lost(self, session: Session, error: TransportError) -> None:
         """The session is over."""
@@ -496,8 +496,7 @@ class Network:
         lost = from_transport(error, self.location_of(peer.process, peer.hint))
         self.book.ended(peer.process, lost)
         self._drop(peer, lost, unsent)
-        if not self._closing:
-            self.status.lost(peer)
+        self.status.lost(peer)
 
     def session_busy(self, session: Session, busy: bool) -> None:
         """The process answers not, but its kernel does; or it is back."""

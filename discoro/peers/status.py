@@ -34,6 +34,10 @@ class PeerStatus:
         """Stop telling ``listener``."""
         self._listeners = [entry for entry in self._listeners if entry[0] is not listener]
 
+    def close(self) -> None:
+        """Tell nobody any more: the scheduler says goodbye, and what a callback would start could only fail."""
+        self._listeners.clear()
+
     def __bool__(self) -> bool:
         return bool(self._listeners)
 
