@@ -17,6 +17,7 @@ from threading import Lock
 from typing import IO, Any, Protocol
 
 from .limits import Limits
+from .pages import Pages
 
 Call = Callable[[Callable[[], None]], object]
 """Runs a function in the loop's thread soon: ``loop.call_soon_threadsafe``."""
@@ -227,11 +228,14 @@ class MemoryTarget:
         self._got = 0
         self._size = size
         self._complete = complete
+        self._pages = Pages(view)
         if not size:
             complete(None)
 
     def view(self, length: int) -> memoryview:
         """Return the rest of the buffer, at most ``length`` bytes."""
+        if self._got >= self._pages.there:
+            self._pages.ask()
         return self._view[self._got : self._got + length]
 
     def came(self, count: int) -> None:
@@ -244,6 +248,7 @@ class MemoryTarget:
     def close(self) -> None:
         """Let go of the buffer."""
         self._view = memoryview(b"")
+        self._pages.close()
 
 
 class WriterTarget:

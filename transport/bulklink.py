@@ -5,8 +5,7 @@ that is TLS, is told to fill. Headers and small frames go through a scratch buff
 
 Nobody waits behind a transfer for longer than 64 KiB take. What is sent goes out in writes of that size, each followed by a turn of
 the loop: a loop of writes without a turn would hold up every coroutine of the process until the whole transfer is out, because a
-fast reader lets the kernel take everything and nothing ever asks us to pause. What is received is paused after as much until the
-next turn: TLS alone would hand over ten times that in one.
+fast reader lets the kernel take everything and nothing ever asks us to pause. Of what is received the transport takes as much a turn.
 """
 
 from __future__ import annotations
@@ -82,8 +81,6 @@ class BulkLink(asyncio.BufferedProtocol):
         self._left = 0
         self._target: Target | None = None
         self._waste = memoryview(bytearray(0))
-        # Bytes that came since the last turn of the loop began.
-        self._turn = 0
         self._wake = asyncio.Event()
         self._paused: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -157,14 +154,13 @@ class BulkLink(asyncio.BufferedProtocol):
         self._paused = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next bytes go; never an empty view (uvloop would stall for ever)."""
+        """Return where the next bytes go; never an empty view, in which nothing would ever arrive."""
         if self._left:
-            most = min(self._left, self._limits.bulk_receive)
             if self._target is not None:
-                return self._target.view(most)
-            if len(self._waste) < most:
-                self._waste = memoryview(bytearray(self._limits.bulk_receive))
-            return self._waste[:most]
+                return self._target.view(self._left)
+            if not self._waste:
+                self._waste = memoryview(bytearray(self._limits.tls_receive))
+            return self._waste[: self._left]
         return self._scratch_view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -172,7 +168,6 @@ class BulkLink(asyncio.BufferedProtocol):
         self.heard = self._loop.time()
         if self.lost:
             return
-        self._count(nbytes)
         try:
             if self._left:
                 self._data_came(nbytes)
@@ -187,21 +182,6 @@ class BulkLink(asyncio.BufferedProtocol):
             log.exception("bulk connection dropped because of our own mistake")
             self._error = exc
             self.close(exc)
-
-    def _count(self, nbytes: int) -> None:
-        """Take no more in this turn once ``bulk_receive`` bytes came: the loop would read on as long as there are some."""
-        assert self._transport is not None
-        before, self._turn = self._turn, self._turn + nbytes
-        if not before:
-            self._loop.call_soon(self._next_turn)
-        if before < self._limits.bulk_receive <= self._turn:
-            self._transport.pause_reading()
-
-    def _next_turn(self) -> None:
-        came, self._turn = self._turn, 0
-        if came >= self._limits.bulk_receive and not self.lost:
-            assert self._transport is not None
-            self._transport.resume_reading()
 
     # --- receiving -------------------------------------------------------------------------------------------------
 
@@ -253,7 +233,6 @@ class BulkLink(asyncio.BufferedProtocol):
         try:
             await self._send_all(transport)
         except Exception as exc:
-            # uvloop raises RuntimeError for a write on a connection that has just gone.
             log.debug("bulk connection: %r", exc)
             self.close(exc)
 

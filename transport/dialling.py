@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .arrival import Arrival, ConnectionLostEarly, Frame
@@ -123,9 +124,11 @@ class Dialler:
         finally:
             if not task.done():
                 task.cancel()
-                try:
-                    await asyncio.wait({task})
-                    if not task.cancelled():
-                        task.exception()  # it failed in the same moment, and nobody asks
-                finally:  # also where this is cancelled once more
-                    network.drop(raw)
+                # A callback: this may be cancelled once more while it waits.
+                task.add_done_callback(partial(self._given_up, raw))
+                await asyncio.wait({task})
+
+    def _given_up(self, raw: Any, task: asyncio.Task[Any]) -> None:
+        """Drop a connection whose TLS was given up; where TLS was up in the same moment the arrival has it."""
+        if task.cancelled() or task.exception() is not None:
+            self._network.drop(raw)

@@ -78,6 +78,8 @@ class Limits:
     """Nesting of control data."""
     control_items: int = 65_536
     """Items of one array or map of control data."""
+    tls_receive: int = 64 * KIB
+    """What one turn of the loop takes from one connection, at most."""
     receive_buffer: int = 256 * KIB
     """The one receive buffer of a loop, shared by its links."""
 
@@ -163,8 +165,6 @@ class Limits:
     # --- bulk transfers --------------------------------------------------------------------------------------------
     bulk_write: int = 64 * KIB
     """One write on a bulk connection, followed by a turn of the loop."""
-    bulk_receive: int = 64 * KIB
-    """Longest view offered to one receive of a bulk connection; once so many bytes came the rest waits for the next turn."""
     bulk_buffer: int = 256 * KIB
     """High-water mark of a bulk connection's write buffer."""
     bulk_ack: int = 1 * MIB

@@ -70,7 +70,7 @@ class Link(asyncio.BufferedProtocol):
         return self.transport.get_extra_info("socket")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to; never an empty view, on which uvloop would stand still for ever."""
+        """Return where to read to; never an empty view, in which nothing would ever arrive."""
         tail = self._tail
         if not tail:
             return self._view

@@ -13,14 +13,12 @@ import socket
 import ssl
 from typing import Any, Protocol
 
-from . import kernel, loopreports
+from . import kernel
 from .credentials import Credentials
 from .errors import NotTLS, PeerUnreachable
 from .limits import Limits
 from .tls import client_context, peer_fingerprint
-
-#: We end a TLS handshake ourselves, and know better when; asyncio wants a number.
-_NO_LIMIT = 7 * 24 * 3600.0
+from .tlstransport import TlsTransport
 
 
 class Listener(Protocol):
@@ -111,6 +109,7 @@ class TlsNetwork:
         self._credentials = credentials
         self._limits = limits
         self._client_context: ssl.SSLContext | None = None
+        self._buffer = memoryview(bytearray(limits.tls_receive))
 
     @property
     def fingerprint(self) -> bytes:
@@ -154,47 +153,43 @@ class TlsNetwork:
         """Bring up TLS as a client."""
         if self._client_context is None:
             self._client_context = client_context()
-        loop = asyncio.get_running_loop()
-        loopreports.watch(loop)
         try:
-            transport, _ = await loop.create_connection(
-                lambda: protocol,
-                sock=raw,
-                ssl=self._client_context,
-                server_hostname="",
-                ssl_handshake_timeout=_NO_LIMIT,
-                ssl_shutdown_timeout=self._limits.tls_shutdown_timeout,
-            )
+            transport = await self._up(raw, self._client_context, server_side=False)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
             raise ConnectionResetError("cut in the middle of TLS") from exc
         except ssl.SSLError as exc:
             raise NotTLS(host, port, exc.reason or str(exc)) from exc
-        self._write_limits(transport)
         try:
-            return transport, peer_fingerprint(transport.get_extra_info("ssl_object"), host, port)
+            fingerprint = peer_fingerprint(transport.tls, host, port)
         except NotTLS:
             transport.abort()
             raise
+        transport.start(protocol)
+        return transport, fingerprint
 
     async def secure_accepted(
         self, raw: socket.socket, protocol: asyncio.BaseProtocol
     ) -> asyncio.Transport:
         """Bring up TLS as a server."""
-        loop = asyncio.get_running_loop()
-        loopreports.watch(loop)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol,
-            raw,
-            ssl=self._credentials.certificate.server_context(),
-            ssl_handshake_timeout=self._limits.handshake_timeout,
-            ssl_shutdown_timeout=self._limits.tls_shutdown_timeout,
-        )
-        self._write_limits(transport)
+        context = self._credentials.certificate.server_context()
+        transport = await self._up(raw, context, server_side=True)
+        transport.start(protocol)
         return transport
 
-    def _write_limits(self, transport: asyncio.Transport) -> None:
+    async def _up(
+        self, raw: socket.socket, context: ssl.SSLContext, *, server_side: bool
+    ) -> TlsTransport:
+        transport = TlsTransport(
+            raw,
+            context,
+            server_side=server_side,
+            buffer=self._buffer,
+            shutdown_timeout=self._limits.tls_shutdown_timeout,
+        )
+        await transport.handshake()
         # Above this a session numbers nothing more: what is kept anyway must not lie in the transport as well.
         transport.set_write_buffer_limits(high=self._limits.window // 8)
+        return transport
 
     def drop(self, raw: Any) -> None:
         """Close the socket."""
