@@ -29,7 +29,8 @@ def fresh(size: int) -> memoryview:
 def populates() -> bool:
     if sys.platform != "linux":
         return False
-    own = Pages(fresh(2 * PIECE))
+    memory = fresh(2 * PIECE)  # kept: nothing is asked of what is gone
+    own = Pages(memory)
     own.ask()
     return own.there == PIECE
 
