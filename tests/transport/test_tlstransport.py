@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from discoro.transport.tls import Certificate, client_context
-from discoro.transport.tlstransport import MOST_ANSWERS, TlsTransport
+from discoro.transport.tlstransport import MOST_ANSWERS, STRANGERS_TURN, TlsTransport
 from tests.kit import eventually, run_async
 
 SERVER, CLIENT = Certificate.ephemeral().server_context(), client_context()
@@ -90,11 +90,16 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def pair(view: int = 256 << 10, timeout: float = 2.0) -> AsyncIterator[Pair]:
+async def pair(
+    view: int = 256 << 10, timeout: float = 2.0, *, known: bool = True
+) -> AsyncIterator[Pair]:
     both = Pair(view, timeout)
     await asyncio.gather(both.here.handshake(), both.there.handshake())
     both.here.start(both.mine)
     both.there.start(both.theirs)
+    if known:
+        both.here.set_protocol(both.mine)
+        both.there.set_protocol(both.theirs)
     try:
         yield both
     finally:
@@ -132,6 +137,16 @@ def test_a_turn_takes_as_much_as_the_buffer_holds_and_no_more() -> None:
             both.here.write(bytes(4 << 20))
             await eventually(lambda: len(both.theirs.came) == 4 << 20)
             assert max(both.theirs.turns) <= BUFFER + 16_384
+
+    run_async(main)
+
+
+def test_a_turn_takes_little_from_a_connection_that_was_not_handed_on() -> None:
+    async def main() -> None:
+        async with pair(known=False) as both:
+            both.here.write(bytes(1 << 20))
+            await eventually(lambda: len(both.theirs.came) == 1 << 20)
+            assert max(both.theirs.turns) <= STRANGERS_TURN + 16_384
 
     run_async(main)
 
@@ -400,5 +415,18 @@ def test_a_peer_that_asks_for_new_keys_and_reads_no_answer_is_left() -> None:
                 most = max(most, both.there.get_write_buffer_size())
             assert isinstance(both.theirs.told[0], ConnectionAbortedError)
             assert 0 < most <= MOST_ANSWERS
+
+    run_async(main)
+
+
+def test_a_stranger_who_asks_for_new_keys_again_is_left_at_once() -> None:
+    """The first answer goes with our next bytes, and is not seen before."""
+
+    async def main() -> None:
+        async with pair(known=False) as both:
+            ask_for_new_keys(both.here)
+            ask_for_new_keys(both.here)
+            await eventually(lambda: both.theirs.told)
+            assert isinstance(both.theirs.told[0], ConnectionAbortedError)
 
     run_async(main)
