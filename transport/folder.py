@@ -43,7 +43,10 @@ class FileDamaged(FileError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """What is known of a file before its bytes: they are what both sides compare and check."""
+    """What is known of a file before its bytes: they are what both sides compare and check.
+
+    ``sha256`` is empty where it is not known yet; then it comes behind the bytes.
+    """
 
     name: str
     size: int
@@ -210,7 +213,7 @@ class PartFile:
     Args:
         top: Descriptor of the folder; kept open by the caller.
         parts: Where the file goes, from there.
-        facts: Size, hash, mode and time that it will have.
+        facts: Size, hash, mode and time that it will have; without a hash, the 32 bytes behind the file's are it.
         replace: Whether it takes the place of a file (or link: itself, not its target) that lies there then.
         modes: Bits that the mode may have.
     """
@@ -230,6 +233,8 @@ class PartFile:
         self._replace = replace
         self._mode = facts.mode & modes
         self._digest = hashlib.sha256()
+        # What the digest has to be, as far as that has been said.
+        self._promised = facts.sha256
         # False: the bytes came from where they were checked.
         self._checks = True
         self._size = 0
@@ -246,17 +251,25 @@ class PartFile:
                 return fd, os.dup(folder)
         raise FileRefused(self._facts.name, "its folder keeps being removed")
 
+    @property
+    def sha256(self) -> bytes:
+        """The hash that its bytes must have, as far as it has come."""
+        return self._promised
+
     def write(self, data: memoryview) -> None:
-        """Append bytes.
+        """Append bytes, and behind them the hash where it is not known.
 
         Raises:
             FileDamaged: If there are more than announced.
             OSError: From the disk.
         """
-        if self._size + len(data) > self._facts.size:
+        room = self._facts.size - self._size
+        data, behind = data[:room], data[room:]
+        if len(self._promised) + len(behind) > self._digest.digest_size:
             raise FileDamaged(
                 self._facts.name, f"is longer than the {self._facts.size} bytes announced"
             )
+        self._promised += behind
         self._size += len(data)
         while data:
             # In pieces: what was written is still in the processor's cache when it is hashed; and of a long write the
@@ -310,7 +323,7 @@ class PartFile:
             NameHeld: If something lies there and may not be replaced.
         """
         facts = self._facts
-        right = not self._checks or self._digest.digest() == facts.sha256
+        right = not self._checks or self._digest.digest() == self._promised
         if not right or self._size != facts.size:
             raise FileDamaged(facts.name, "its bytes are not those that were announced")
         os.fchmod(self._fd, self._mode)

@@ -9,6 +9,9 @@ what a killed one had placed for its computations::
 
     ["+", owner, name, size, sha256 in hex]      owner "" : left behind
     ["-", owner, name]
+
+A file that is sent may be entered before its SHA-256 is known. It then holds its name and counts for the quotas; it is written
+down when the hash is known, since before that there is nothing under its name that the next process could know.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ FILES = "files"
 """Owner of what came by ``send_file``."""
 LEFT = ""
 """Stands in the journal for the owner of what was left behind."""
+_ON_ITS_WAY = "is being sent by somebody else at this moment"
 
 
 @dataclass(slots=True)
 class Entry:
-    """One name. ``owners`` is empty for what was left behind."""
+    """One name. ``owners`` is empty for what was left behind, ``sha256`` for what is on its way and not known yet."""
 
     name: str
     size: int
@@ -106,13 +110,14 @@ class Ledger:
 
         Args:
             owner: Who wants them.
-            files: Name, size and SHA-256 of each.
+            files: Name, size and SHA-256 of each; an empty one is not known yet.
             free: Bytes free on the file system.
 
         Raises:
             UnsafePath: Of the first bad name.
             QuotaExceeded: If a quota would be exceeded.
             NameHeld: If a name is held with other content; it says by whom.
+            FileRefused: If a name is held with content that is not known yet.
         """
         limits, usage = self._limits, self.usage(owner)
         count, size, new = usage.files, usage.size, 0
@@ -144,6 +149,8 @@ class Ledger:
         entry = self.get(name)
         if entry is None or not entry.owners:
             return
+        if not entry.sha256:
+            raise FileRefused(name, _ON_ITS_WAY)
         if entry.name != name or (entry.size, entry.sha256) != (size, sha256):
             raise NameHeld(name, holder_text(entry.owners))
 
@@ -171,7 +178,7 @@ class Ledger:
         self._folders.subtract(_folders_of(key))
 
     def take(self, owner: str, name: str, size: int, sha256: bytes) -> Entry:
-        """Enter a file that was checked, before its bytes are there."""
+        """Enter a file that was checked, before its bytes are there; its hash may be empty, until :meth:`identify`."""
         entry = self.get(name)
         if entry is None or not entry.owners:
             left = entry is not None
@@ -181,8 +188,14 @@ class Ledger:
             usage = self._usage.setdefault(owner, Usage())
             usage.files += 1
             usage.size += size
-            self._note("+", owner, name, size, sha256.hex())
+            self._note_taken(owner, entry)
         return entry
+
+    def identify(self, entry: Entry, sha256: bytes) -> None:
+        """The hash of a file that was entered without one is known now."""
+        entry.sha256 = sha256
+        for owner in entry.owners:
+            self._note_taken(owner, entry)
 
     # --- giving back -----------------------------------------------------------------------------------------------
 
@@ -201,11 +214,12 @@ class Ledger:
         usage.size -= entry.size
         if not usage.files:
             del self._usage[owner]
-        self._note("-", owner, name)
+        if entry.sha256:
+            self._note("-", owner, name)
         if entry.owners:
             return False
         if keep:
-            self._note("+", LEFT, name, entry.size, entry.sha256.hex())
+            self._note_taken(LEFT, entry)
         else:
             self._leave(name)
         return not keep
@@ -227,12 +241,16 @@ class Ledger:
         if entry is not None and entry.owners - {FILES}:
             raise NameHeld(name, holder_text(entry.owners - {FILES}))
         if entry is not None and entry.owners and entry.placed is None:
-            raise FileRefused(name, "is being sent by somebody else at this moment")
+            raise FileRefused(name, _ON_ITS_WAY)
 
     # --- the journal -----------------------------------------------------------------------------------------------
 
     def _note(self, *fields: object) -> None:
         self._journal.append(json.dumps(fields))
+
+    def _note_taken(self, owner: str, entry: Entry) -> None:
+        if entry.sha256:
+            self._note("+", owner, entry.name, entry.size, entry.sha256.hex())
 
     def journal(self) -> str:
         """Return what has changed since the last call, as lines to append."""
@@ -245,7 +263,7 @@ class Ledger:
         self._journal.clear()
         for entry in self._entries.values():
             for owner in entry.owners or {LEFT}:
-                self._note("+", owner, entry.name, entry.size, entry.sha256.hex())
+                self._note_taken(owner, entry)
         return self.journal()
 
     def replay(self, text: str) -> list[str]:

@@ -55,6 +55,10 @@ class AlreadyThere(FileRefused):
     """The very content lies under that name: nothing needs to be sent."""
 
 
+class HashNeeded(FileRefused):
+    """Something of the same size lies under that name: with the hash it can be said whether it is the same."""
+
+
 def _fingerprint(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_ino, found.st_mtime_ns
 
@@ -231,8 +235,11 @@ class Workdir:
                 raise
         self._placed(entry)
 
-    def _placed(self, entry: Entry) -> None:
+    def _placed(self, entry: Entry, sha256: bytes = b"") -> None:
         with self._guard:
+            if not entry.sha256:
+                self._ledger.identify(entry, sha256)
+                self._write_journal()
             found = look(self._top, entry.name.split("/"))
             entry.placed = _fingerprint(found) if found is not None else None
             entry.replace = False
@@ -256,7 +263,7 @@ class Workdir:
         """Prepare to receive a file by ``send_file``; its quotas are checked here, before the first byte.
 
         Args:
-            facts: Name (folder included), size, hash, mode and time of the file.
+            facts: Name (folder included), size, hash, mode and time of the file; without a hash, that comes behind the bytes.
             overwrite: Whether it may take the place of other content, unless a computation holds that.
 
         Returns:
@@ -264,6 +271,7 @@ class Workdir:
 
         Raises:
             AlreadyThere: If the same content lies there; its mode and time are now the given ones.
+            HashNeeded: If that cannot be said without the hash: call this again with it.
             UnsafePath: Of a bad name, or a link on the way.
             QuotaExceeded: If it is too big, or the disk too full.
             NameHeld: If a computation holds the name.
@@ -296,6 +304,8 @@ class Workdir:
     ) -> None:
         if not stat.S_ISREG(found.st_mode):
             raise FileRefused(facts.name, "is a link or a folder there")
+        if found.st_size == facts.size and not facts.sha256:
+            raise HashNeeded(facts.name, "may be there already: its hash is needed")
         if found.st_size == facts.size and same_content(self._top, parts, facts):
             entry = self._ledger.get(facts.name)
             if entry is None or entry.owners <= {FILES}:
@@ -361,7 +371,7 @@ class Receiving:
         self._over = False
 
     def write(self, data: memoryview) -> None:
-        """Append bytes."""
+        """Append bytes, and behind them the hash where it was not known."""
         self._part.write(data)
 
     def finish(self) -> None:
@@ -373,7 +383,7 @@ class Receiving:
         """
         self._part.finish()
         self._over = True
-        self._workdir._placed(self._entry)
+        self._workdir._placed(self._entry, self._part.sha256)
 
     def abort(self) -> None:
         """Give the name and the space back; what lay there before lies there still."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discoro.transport.errors import NameHeld, QuotaExceeded, UnsafePath
+from discoro.transport.errors import FileRefused, NameHeld, QuotaExceeded, UnsafePath
 from discoro.transport.ledger import FILES, Ledger
 from discoro.transport.limits import Limits
 
@@ -107,8 +107,37 @@ def test_what_was_left_behind_may_be_replaced() -> None:
     assert entry is not None and entry.replace and entry.sha256 == sha("new")
 
 
+def test_a_file_that_is_sent_without_its_hash_counts_and_is_nobodys_until_it_is_known() -> None:
+    ledger = Ledger(LIMITS)
+    entry = ledger.take(FILES, "x", 100, b"")
+
+    assert (ledger.usage(FILES).files, ledger.usage(FILES).size) == (1, 100)
+    with pytest.raises(FileRefused, match="at this moment"):
+        hold(ledger, "comp", ("x", 100, "same"))
+    ledger.identify(entry, sha("same"))
+    hold(ledger, "comp", ("x", 100, "same"))
+    assert entry.owners == {FILES, "comp"}
+
+
+def test_the_journal_knows_a_file_from_when_its_hash_is_known() -> None:
+    """One that was on its way when its process was killed is nothing to the next process."""
+    ledger = Ledger(LIMITS)
+    ledger.take(FILES, "half", 5, b"")
+    given_up = ledger.take(FILES, "given/up", 5, b"")
+    ledger.drop(FILES, given_up.name)
+    assert ledger.journal() == ledger.snapshot() == ""
+
+    whole = ledger.take(FILES, "whole", 5, b"")
+    ledger.identify(whole, sha("same"))
+    text = ledger.journal()
+    for journal in (text, ledger.snapshot()):
+        again = Ledger(LIMITS)
+        assert again.replay(journal) == []
+        assert [(entry.name, entry.sha256) for entry in again.entries()] == [("whole", sha("same"))]
+
+
 actions = st.tuples(
-    st.sampled_from(["take", "drop", "keep"]),
+    st.sampled_from(["take", "drop", "keep", "send", "identify"]),
     st.sampled_from(["c1", "c2", FILES]),
     st.sampled_from(["x", "y", "d/z"]),
     st.sampled_from(["p", "q"]),
@@ -123,11 +152,19 @@ def test_the_journal_of_a_killed_process_tells_what_its_computations_held(
     ledger, text = Ledger(LIMITS), ""
     for action, owner, name, content in script:
         try:
+            entry = ledger.get(name)
             if action == "take":
                 hold(ledger, owner, (name, 5, content))
+            elif action == "send":
+                if entry is None:
+                    ledger.check(FILES, [(name, 5, b"")], PLENTY)
+                    ledger.take(FILES, name, 5, b"")
+            elif action == "identify":
+                if entry is not None and entry.owners and not entry.sha256:
+                    ledger.identify(entry, sha(content))
             else:
                 ledger.drop(owner, name, keep=action == "keep")
-        except (NameHeld, QuotaExceeded):
+        except FileRefused:
             pass
         text += ledger.journal()
 
@@ -137,7 +174,9 @@ def test_the_journal_of_a_killed_process_tells_what_its_computations_held(
     held = {entry.name for entry in ledger.entries() if entry.owners and FILES not in entry.owners}
     assert set(dead) == held
     assert {entry.name: entry.sha256 for entry in again.entries()} == {
-        entry.name: entry.sha256 for entry in ledger.entries() if entry.name not in held
+        entry.name: entry.sha256
+        for entry in ledger.entries()
+        if entry.name not in held and entry.sha256
     }
     assert set(again.owners()) <= {FILES}
     third = Ledger(LIMITS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import random
@@ -22,7 +23,7 @@ from discoro.transport.folder import FileDamaged, FileFacts, PartFile, describe
 from discoro.transport.ledger import FILES
 from discoro.transport.limits import Limits
 from discoro.transport.store import Missing, Store
-from discoro.transport.workdir import AlreadyThere, Workdir
+from discoro.transport.workdir import AlreadyThere, HashNeeded, Workdir
 from tests.transport.test_paths import HOSTILE, pieces
 
 LIMITS = Limits(free_space=0)
@@ -458,6 +459,92 @@ def test_a_sent_file_that_goes_wrong_leaves_the_old_one_and_no_part(place: Place
     assert place.workdir.holders("d/x") == {FILES}
 
 
+def unhashed(data: bytes, name: str) -> FileFacts:
+    """The facts of a file whose hash comes behind its bytes."""
+    return dataclasses.replace(facts(data, name), sha256=b"")
+
+
+@pytest.mark.parametrize("cut", range(6 + 32 + 1))
+def test_a_hash_that_comes_behind_the_bytes_is_as_good_as_one_before_them(
+    place: Place, cut: int
+) -> None:
+    data = memoryview(b"behind" + hashlib.sha256(b"behind").digest())
+    writer = place.workdir.receive(unhashed(b"behind", "x"))
+    for piece in (data[:cut], data[cut:]):
+        writer.write(piece)
+    assert not (place.path / "x").exists()
+    writer.finish()
+
+    assert (place.path / "x").read_bytes() == b"behind"
+    assert place.names() == ["x"]
+    place.workdir.admit("comp", [facts(b"behind", "x")])
+    with pytest.raises(NameHeld):
+        place.workdir.admit("comp", [facts(b"before", "x")])
+    with pytest.raises(AlreadyThere):
+        place.workdir.receive(facts(b"behind", "x"))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"",
+        hashlib.sha256(b"right").digest()[:31],
+        hashlib.sha256(b"right").digest() + b"x",
+        hashlib.sha256(b"wrong").digest(),
+        hashlib.sha256(b"right").digest() * 2,
+        bytes(32),
+        bytes(1 << 20),
+    ],
+    ids=["none", "short", "long", "other", "twice", "zeros", "much"],
+)
+def test_a_wrong_hash_behind_the_bytes_leaves_the_old_file_and_no_part(
+    place: Place, tail: bytes
+) -> None:
+    place.send(b"older", "d/x")
+    place.workdir.delete("d/x")
+    place.send(b"old", "d/x")
+    writer = place.workdir.receive(unhashed(b"right", "d/x"), overwrite=True)
+    with pytest.raises(FileDamaged):
+        writer.write(memoryview(b"right"))
+        writer.write(memoryview(tail))
+        writer.finish()
+    writer.abort()
+
+    assert place.names() == ["d/x"]
+    assert (place.path / "d/x").read_bytes() == b"old"
+    assert place.workdir.holders("d/x") == {FILES}
+    with pytest.raises(AlreadyThere):
+        place.workdir.receive(facts(b"old", "d/x"))
+
+
+def test_the_hash_is_asked_for_where_it_can_spare_the_bytes(place: Place) -> None:
+    """A file of the same size may be the same; one of another size cannot be."""
+    place.send(b"same", "x")
+    (place.path / "of the user").write_bytes(b"same")
+    for name in ("x", "of the user"):
+        with pytest.raises(HashNeeded):
+            place.workdir.receive(unhashed(b"same", name), overwrite=True)
+        with pytest.raises(FileRefused, match="overwrite=True"):
+            place.workdir.receive(unhashed(b"longer", name))
+        place.workdir.receive(unhashed(b"longer", name), overwrite=True).abort()
+        assert (place.path / name).read_bytes() == b"same"
+    assert place.names() == ["of the user", "x"]
+
+
+def test_a_file_that_comes_without_its_hash_is_known_by_its_name_and_size_meanwhile(
+    place: Place,
+) -> None:
+    writer = place.workdir.receive(unhashed(b"sent", "x"))
+    with pytest.raises(FileRefused, match="at this moment"):
+        place.workdir.admit("comp", [facts(b"sent", "x")])
+    with pytest.raises(FileRefused, match="at this moment"):
+        place.workdir.receive(facts(b"sent", "x"))
+    with pytest.raises(FileRefused, match="at this moment"):
+        place.workdir.delete("x")
+    writer.abort()
+    place.put("comp", b"shipped", "x")
+
+
 def test_two_senders_of_one_name_at_a_time_are_told_apart(place: Place) -> None:
     first = place.workdir.receive(facts(b"first", "x"))
     with pytest.raises(FileRefused, match="at this moment"):
@@ -549,6 +636,10 @@ sent = workdir.receive(FileFacts(name="sent", size=4, sha256=sha))
 sent.write(memoryview(b"data"))
 sent.finish()
 workdir.receive(FileFacts(name="half", size=4, sha256=sha)).write(memoryview(b"da"))
+late = workdir.receive(FileFacts(name="late", size=4, sha256=b""))
+late.write(memoryview(b"data" + sha))
+late.finish()
+workdir.receive(FileFacts(name="half too", size=4, sha256=b"")).write(memoryview(b"data"))
 (workdir.path / "output").write_bytes(b"of the user")
 if os.fork() == 0:
     os._exit(0)
@@ -572,8 +663,9 @@ def test_what_a_killed_server_had_for_its_computations_is_removed_by_the_next_on
 
     workdir = Workdir.locked(tmp_path / "dest", "node-1", LIMITS)
 
-    assert sorted(tree(workdir.path)) == ["left", "output", "sent"]
-    assert workdir.holders("sent") == {FILES}
+    assert sorted(tree(workdir.path)) == ["late", "left", "output", "sent"]
+    assert workdir.holders("sent") == workdir.holders("late") == {FILES}
+    assert workdir.holders("half") == workdir.holders("half too") == set()
     workdir.admit("again", [facts(b"other", "left")])
     workdir.close()
 
