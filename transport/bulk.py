@@ -20,9 +20,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, TypeAlias, cast
 
-from .bulkends import FileSource, MemorySource, MemoryTarget, Source, Target, Writer, WriterTarget
+from .bulkends import (
+    FileReader,
+    FileSource,
+    MemorySource,
+    MemoryTarget,
+    Reader,
+    Source,
+    Target,
+    Writer,
+    WriterTarget,
+)
 from .bulklink import BulkLink
-from .errors import Busy, ProtocolError, TransferFailed, TransportError
+from .errors import Busy, FileError, ProtocolError, TransferFailed, TransportError
 from .limits import Limits
 from .transfer import Ended, EndKind, Part, Transfers
 
@@ -105,14 +115,15 @@ class Bulk:
 
     def send(
         self,
-        source: Sequence[Any] | str | os.PathLike[str] | IO[bytes],
+        source: Sequence[Any] | str | os.PathLike[str] | IO[bytes] | Reader,
         size: int | None = None,
     ) -> Transfer:
         """Number a new transfer; nothing is sent before the receiver expects it.
 
         Args:
-            source: Buffers, borrowed until the transfer has ended; or a path; or an open binary file (its position is not used).
-            size: In bytes; needed for a file.
+            source: Buffers, borrowed until the transfer has ended; or a path; or an open binary file (its position is not
+                used); or a :class:`~.bulkends.Reader`, closed at the end.
+            size: In bytes; needed for all but buffers.
 
         Raises:
             TransportError: What the session ended with, if it has.
@@ -121,11 +132,12 @@ class Bulk:
             raise self._closed
         made: Source
         if isinstance(source, (str, os.PathLike)) or hasattr(source, "fileno"):
-            if size is None:
-                raise TypeError("size is needed for a file")
+            source = FileReader(cast("str | IO[bytes]", source), _needed(size))
+        if hasattr(source, "read_at"):
+            size = _needed(size)
             number = self._transfers.offer(size)
             made = FileSource(
-                cast("str | IO[bytes]", source),
+                cast(Reader, source),
                 size,
                 limits=self._limits,
                 executor=self._threads(),
@@ -134,7 +146,7 @@ class Bulk:
                 failed=partial(self._source_failed, number),
             )
         else:
-            made = MemorySource(source)
+            made = MemorySource(cast("Sequence[Any]", source))
             if size is not None and size != made.size:
                 raise ValueError(f"{made.size} bytes, not {size}")
             size = made.size
@@ -145,7 +157,9 @@ class Bulk:
         return Transfer(number, size, done)
 
     def _source_failed(self, number: int, error: Exception) -> None:
-        self._end_source(number, TransferFailed(number, f"{error}"), f"cannot be read: {error}")
+        # What says by itself which file it is about goes to the caller as it is.
+        ours = error if isinstance(error, FileError) else TransferFailed(number, f"{error}")
+        self._end_source(number, ours, f"cannot be read: {error}")
 
     def _sender_gone(self, number: int, done: asyncio.Future[None]) -> None:
         if done.cancelled():
@@ -489,6 +503,12 @@ class Bulk:
             self._end_source(number, TransferFailed(number, f"{error}"), f"{error}")
         for number in list(self._expected):
             self._end_expected(number, TransferFailed(number, f"{error}"), refuse=f"{error}")
+
+
+def _needed(size: int | None) -> int:
+    if size is None:
+        raise TypeError("size is needed for a file")
+    return size
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:

@@ -7,6 +7,7 @@ waits for a disk and a slow disk holds up its own transfer only.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from bisect import bisect_right
 from collections import deque
@@ -16,6 +17,7 @@ from functools import partial
 from threading import Lock
 from typing import IO, Any, Protocol
 
+from .errors import FileRefused
 from .limits import Limits
 from .pages import Pages
 
@@ -34,6 +36,16 @@ class Writer(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind. Called once, instead of :meth:`finish`, or after it raised."""
+
+
+class Reader(Protocol):
+    """Something slow that gives the bytes of one transfer; :meth:`read_at` runs in a worker thread, one call at a time."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes: the next ones, or after a cut some of those before once more."""
+
+    def close(self) -> None:
+        """Let go of what was opened, at once; no call of :meth:`read_at` is under way or follows."""
 
 
 class Source(Protocol):
@@ -83,19 +95,118 @@ class MemorySource:
         self._parts = []
 
 
+class FileReader:
+    """The bytes of a file.
+
+    Args:
+        file: A path, opened by the first read and closed at the end; or an open binary file, which stays the caller's.
+        size: Its length; a file that turns out shorter fails, a longer one is cut there.
+    """
+
+    def __init__(self, file: str | os.PathLike[str] | IO[bytes], size: int) -> None:
+        self._length = size
+        self._path = file if isinstance(file, (str, os.PathLike)) else None
+        self._fd = -1 if isinstance(file, (str, os.PathLike)) else os.dup(file.fileno())
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes.
+
+        Raises:
+            EOFError: If the file is shorter.
+            OSError: From the disk.
+        """
+        if self._fd < 0:
+            assert self._path is not None
+            # O_NONBLOCK: a fifo that has come to lie there must not hold the thread for ever.
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        pieces = []
+        while length:
+            data = os.pread(self._fd, length, offset)
+            if not data:
+                raise EOFError(f"the file is shorter than the {self._length} bytes announced")
+            pieces.append(data)
+            offset += len(data)
+            length -= len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class HashedFile(FileReader):
+    """The bytes of a file and behind them their SHA-256, which is made of what is read to be sent.
+
+    So the file is read once, and hashed while its first bytes are on their way already. What changes meanwhile is not sent as
+    if it were whole: before the hash is given, size and time of the file are compared with those that were announced.
+
+    Args:
+        path: Where it is.
+        size: Its length.
+        modified_ns: When it was last written to, as ``stat`` says.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], size: int, modified_ns: int) -> None:
+        super().__init__(path, size)
+        self._name = os.fspath(path)
+        self._modified_ns = modified_ns
+        # What was hashed: the file from its begin to here.
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+        self.size = size + self._hash.digest_size
+        """Bytes to send: those of the file, and the hash."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly these bytes, of the file or of the hash behind it.
+
+        Raises:
+            FileRefused: If the file cannot be read, or is not what was announced any more.
+        """
+        count = max(0, min(length, self._length - offset))
+        try:
+            data = super().read_at(offset, count)
+        except EOFError:
+            raise self._changed() from None
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+            raise FileRefused(self._name, reason) from error
+        if offset <= self._hashed < offset + count:
+            self._hash.update(memoryview(data)[self._hashed - offset :])
+            self._hashed = offset + count
+        if count == length:
+            return data
+        begin = offset + count - self._length
+        return data + self._behind()[begin : begin + length - count]
+
+    def _behind(self) -> bytes:
+        found = os.fstat(self._fd)
+        if (found.st_size, found.st_mtime_ns) != (self._length, self._modified_ns):
+            raise self._changed()
+        if self._hashed < self._length:
+            raise FileRefused(self._name, "was not read from its begin: its receiver cheats")
+        return self._hash.digest()
+
+    def _changed(self) -> FileRefused:
+        return FileRefused(
+            self._name, "changed while it was sent, nothing of it was taken: send it again"
+        )
+
+
 class FileSource:
     """A file, read ahead in a worker thread.
 
     Args:
-        file: A path, opened by the first read and closed at the end; or an open binary file, which stays the caller's.
-        size: Bytes to send; a file that turns out shorter fails, a longer one is cut there.
+        reader: Gives the bytes; closed at the end.
+        size: Bytes to send.
         changed: Called in the loop when bytes are at hand.
         failed: Called in the loop, once, when the file cannot be read.
     """
 
     def __init__(
         self,
-        file: str | os.PathLike[str] | IO[bytes],
+        reader: Reader,
         size: int,
         *,
         limits: Limits,
@@ -105,8 +216,7 @@ class FileSource:
         failed: Callable[[Exception], None],
     ) -> None:
         self.size = size
-        self._path = file if isinstance(file, (str, os.PathLike)) else None
-        self._fd = -1 if isinstance(file, (str, os.PathLike)) else os.dup(file.fileno())
+        self._reader = reader
         self._part = limits.file_part
         self._ahead = limits.file_part * limits.file_parts_in_flight
         self._executor = executor
@@ -140,12 +250,7 @@ class FileSource:
         self._closed = True
         self._blocks.clear()
         if not self._reading:
-            self._close_file()
-
-    def _close_file(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            self._reader.close()
 
     def _read_ahead(self, offset: int) -> None:
         if self._reading or self._closed or self._next >= self.size:
@@ -154,33 +259,19 @@ class FileSource:
             return
         self._reading = True
         at, length = self._next, min(self._part, self.size - self._next)
-        job = self._executor.submit(self._read, at, length)
+        job = self._executor.submit(self._reader.read_at, at, length)
         job.add_done_callback(partial(self._read_done, at))
-
-    def _read(self, at: int, length: int) -> bytes:
-        if self._fd < 0:
-            assert self._path is not None
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        pieces = []
-        while length:
-            data = os.pread(self._fd, length, at)
-            if not data:
-                raise EOFError(f"the file is shorter than the {self.size} bytes announced")
-            pieces.append(data)
-            at += len(data)
-            length -= len(data)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read_done(self, at: int, done: Future[bytes]) -> None:
         try:
             self._call(partial(self._came, at, done))
         except RuntimeError:
-            self._close_file()  # the loop is closed
+            self._reader.close()  # the loop is closed
 
     def _came(self, at: int, done: Future[bytes]) -> None:
         self._reading = False
         if self._closed:
-            self._close_file()
+            self._reader.close()
             return
         error = done.exception()
         if error is not None:

@@ -15,11 +15,17 @@ from typing import Any
 import pytest
 
 from discoro.transport.bulk import Bulk
-from discoro.transport.bulkends import MemoryTarget
+from discoro.transport.bulkends import HashedFile, MemoryTarget
 from discoro.transport.bulkframes import FrameType, encode
 from discoro.transport.bulklink import chunks
 from discoro.transport.credentials import Credentials
-from discoro.transport.errors import PeerUnreachable, SessionClosed, SessionLost, TransferFailed
+from discoro.transport.errors import (
+    FileRefused,
+    PeerUnreachable,
+    SessionClosed,
+    SessionLost,
+    TransferFailed,
+)
 from discoro.transport.folder import describe
 from discoro.transport.limits import Limits
 from discoro.transport.network import TlsNetwork
@@ -228,8 +234,13 @@ def test_transfers_go_on_where_they_stopped_after_cuts_at_random_offsets(
         targets: list[Any] = []
         for index, body in enumerate(data):
             sender, receiver = (world.here, world.there) if index % 2 else (world.there, world.here)
-            transfer = sender.send(tmp_path / "0" if index == 0 else [body], len(body))
-            into: Any = Sink() if index < 2 else bytearray(len(body))
+            source: Any = tmp_path / "0" if index == 0 else [body]
+            if index == 2:
+                (tmp_path / "2").write_bytes(body)
+                source = hashed(tmp_path / "2")
+                data[2] = body = body + hashlib.sha256(body).digest()
+            transfer = sender.send(source, len(body))
+            into: Any = Sink() if index < 3 else bytearray(len(body))
             targets.append(into)
             waits += [transfer.done, receiver.expect(transfer.number, len(body), into)]
         await asyncio.gather(*waits)
@@ -443,6 +454,29 @@ def test_a_target_that_cannot_be_made_refuses_and_the_next_one_starts() -> None:
         for transfer in transfers[:3]:
             with pytest.raises(TransferFailed, match="refused"):
                 await transfer.done
+
+    in_world(main)
+
+
+def hashed(path: Path) -> HashedFile:
+    found = path.stat()
+    return HashedFile(path, found.st_size, found.st_mtime_ns)
+
+
+def test_a_file_that_changes_while_it_is_hashed_fails_on_both_sides(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(3 << 20))
+    os.utime(tmp_path / "file", ns=(0, 0))
+
+    async def main(world: World) -> None:
+        file = hashed(tmp_path / "file")
+        transfer = world.here.send(file, file.size)
+        (tmp_path / "file").write_bytes(bytes(3 << 20))
+        sink = Sink()
+        with pytest.raises(TransferFailed, match="changed while it was sent"):
+            await world.there.expect(transfer.number, file.size, sink)
+        with pytest.raises(FileRefused, match="changed while it was sent"):
+            await transfer.done
+        await eventually(lambda: sink.aborted == 1)
 
     in_world(main)
 
