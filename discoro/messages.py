@@ -279,7 +279,10 @@ class PingComputation(Message):
 @_message(31)
 @dataclass(frozen=True, slots=True)
 class SendFile(Message):
-    """A file for ``dest_path``, over ``transfer``. Answer: Done(0) when it stands there, Done(1) if it did already."""
+    """A file for ``dest_path``, over ``transfer``. Answer: Done(0) when it stands there, Done(1) if it did already.
+
+    An empty ``digest`` comes in the transfer, behind the ``size`` bytes. Answer Done(2): say it first, it may be there already.
+    """
 
     name: str
     size: int

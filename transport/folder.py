@@ -55,8 +55,13 @@ class FileFacts:
     mtime_ns: int | None = None
 
 
-def describe(path: str | os.PathLike[str], name: str) -> FileFacts:
+def describe(path: str | os.PathLike[str], name: str, *, hashed: bool = True) -> FileFacts:
     """Read a file of the user (links are followed) and return its facts, to be offered as ``name``.
+
+    Args:
+        path: Where it is.
+        name: What it is to be called.
+        hashed: False: only look at it; the facts are then without a hash.
 
     Raises:
         FileRefused: If it is no regular file.
@@ -67,7 +72,7 @@ def describe(path: str | os.PathLike[str], name: str) -> FileFacts:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise FileRefused(os.fspath(path), "is not a regular file")
-        digest, size = hash_file(fd)
+        digest, size = hash_file(fd) if hashed else (b"", found.st_size)
     finally:
         os.close(fd)
     mode = stat.S_IMODE(found.st_mode) & 0o777

@@ -9,30 +9,41 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from discoro.errors import FileRefused, from_transport
+from discoro.errors import DiscoroError, FileRefused, from_transport
 from discoro.messages import Blob, DeleteFile, Done, Message, SendFile
 from discoro.statefolder import StateFolder
-from discoro.transport.errors import FileError, NameHeld
+from discoro.transport.bulkends import HashedFile, Writer
+from discoro.transport.errors import FileError, NameHeld, TransportError
 from discoro.transport.folder import FileFacts, describe
 from discoro.transport.paths import safe_parts
 from discoro.transport.store import Store
-from discoro.transport.workdir import AlreadyThere, Workdir
+from discoro.transport.workdir import AlreadyThere, HashNeeded, Workdir
 
 if TYPE_CHECKING:
     from discoro.peers.network import Network
     from discoro.peers.peer import Peer
 
 T = TypeVar("T")
+W = TypeVar("W", bound=Writer)
 
 # A content that is on its way to a machine is waited for before another server there gets it as well: so many seconds, and
 # one more for so many bytes. Short ones are not worth it.
 _PATIENCE = 2.0
 _SLOW = 10e6
 _WORTH_WAITING = 64 << 10
+
+# A file up to this length is hashed before it is offered: that takes a millisecond, less than a second offer where the first
+# one is answered by "say the hash first". A longer one is hashed while it is sent.
+_HASHED_FIRST = 1 << 20
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+# Answers to SendFile: it stands there now, it did already, or something of its size does.
+_STORED, _THERE, _HASH_NEEDED = range(3)
 
 # Name, size, SHA-256 and mode, as an offer lists them.
 Listed = tuple[str, int, bytes, int]
@@ -51,6 +62,8 @@ class Files:
         self._serves = self._workdir is not None
         # Contents on their way to servers, by the server's host: (host, digest) -> the first one has it.
         self._going: dict[tuple[str, bytes], asyncio.Future[bool]] = {}
+        # Writers that were made, or are being made, for somebody who does not wait any more: they are aborted.
+        self._unwanted: set[asyncio.Task[None]] = set()
         network.requests.on(SendFile, self._sent)
         network.requests.on(DeleteFile, self._delete)
 
@@ -97,11 +110,11 @@ class Files:
             peer.refuse_transfer(blob.transfer, blob.size, "is there already")
             return False
         try:
-            writer = await _threaded(self.store.writer, blob.digest, blob.size)
+            writer = await self._writer(_threaded(self.store.writer, blob.digest, blob.size))
         except FileRefused:
             peer.refuse_transfer(blob.transfer, blob.size, "refused")
             raise
-        await peer.bulk.expect(blob.transfer, blob.size, writer)
+        await peer.expect_transfer(blob.transfer, blob.size, writer)
         return True
 
     async def read(self, digest: bytes) -> bytes:
@@ -134,6 +147,20 @@ class Files:
             for owner, title in self._titles.items():
                 holder = holder.replace(owner, title)
             raise from_transport(NameHeld(held.name, holder)) from held
+
+    async def _writer(self, making: Coroutine[Any, Any, W]) -> W:
+        """Wait for a writer that is made in a thread.
+
+        Cancelling is safe: the thread goes on, and what it makes is aborted.
+        """
+        made = asyncio.ensure_future(making)
+        try:
+            return await asyncio.shield(made)
+        except asyncio.CancelledError:
+            task = asyncio.ensure_future(_abort(made))
+            self._unwanted.add(task)
+            task.add_done_callback(self._unwanted.discard)
+            raise
 
     @property
     def store(self) -> Store:
@@ -196,7 +223,8 @@ class Files:
         return self._workdir
 
     async def _sent(self, peer: Peer, message: SendFile) -> Message:
-        _check_content(message.name, message.digest, message.size)
+        _check_content(message.name, message.digest or bytes(_DIGEST_BYTES), message.size)
+        coming = message.size + _DIGEST_BYTES - len(message.digest)
         facts = FileFacts(
             name=message.name,
             size=message.size,
@@ -205,17 +233,22 @@ class Files:
             mtime_ns=message.modified_ns,
         )
         try:
-            writer = await self._in_folder(
-                lambda: self._dest(message.name).receive(facts, overwrite=message.overwrite)
+            writer = await self._writer(
+                self._in_folder(
+                    lambda: self._dest(message.name).receive(facts, overwrite=message.overwrite)
+                )
             )
         except AlreadyThere:
-            peer.refuse_transfer(message.transfer, message.size, "is there already")
-            return Done(1)
+            peer.refuse_transfer(message.transfer, coming, "is there already")
+            return Done(_THERE)
+        except HashNeeded:
+            peer.refuse_transfer(message.transfer, coming, "may be there already")
+            return Done(_HASH_NEEDED)
         except BaseException:
-            peer.refuse_transfer(message.transfer, message.size, "refused")
+            peer.refuse_transfer(message.transfer, coming, "refused")
             raise
-        await peer.bulk.expect(message.transfer, message.size, writer)
-        return Done(0)
+        await peer.expect_transfer(message.transfer, coming, writer)
+        return Done(_STORED)
 
     async def _delete(self, peer: Peer, message: DeleteFile) -> Message:
         await self._in_folder(lambda: self._dest(message.name).delete(message.name))
@@ -226,27 +259,40 @@ class Files:
     async def send(self, where: Any, path: str, dir: str | None, overwrite: bool) -> None:
         """See :meth:`discoro.Scheduler.send_file`."""
         name = _remote_name(os.path.basename(path), dir, self._network)
-        facts = await _threaded(describe, path, name)
+        facts = await _threaded(_facts_to_offer, path, name)
         peer = await self._network.peer_at(where)
         if peer.process == self._network.process:
             raise FileRefused(name, "is to be sent to this process itself, which has it already")
-        transfer = peer.bulk.send(path, facts.size)
+        answer = await self._offer(peer, path, facts, overwrite)
+        if answer.value == _HASH_NEEDED:
+            facts = await _threaded(describe, path, name)
+            await self._offer(peer, path, facts, overwrite)
+
+    async def _offer(self, peer: Peer, path: str, facts: FileFacts, overwrite: bool) -> Done:
+        """Announce a file and send its bytes; without a hash in ``facts``, it is made on the way and goes behind them."""
+        if facts.sha256:
+            transfer = peer.bulk.send(path, facts.size)
+        else:
+            file = HashedFile(path, facts.size, facts.mtime_ns or 0)
+            transfer = peer.bulk.send(file, file.size)
+        message = SendFile(
+            name=facts.name,
+            size=facts.size,
+            digest=facts.sha256,
+            mode=facts.mode,
+            modified_ns=facts.mtime_ns or 0,
+            overwrite=overwrite,
+            transfer=transfer.number,
+        )
         try:
-            await self._network.requests.ask(
-                peer,
-                SendFile(
-                    name=name,
-                    size=facts.size,
-                    digest=facts.sha256,
-                    mode=facts.mode,
-                    modified_ns=facts.mtime_ns or 0,
-                    overwrite=overwrite,
-                    transfer=transfer.number,
-                ),
-            )
-        except BaseException:
+            answer = await self._network.requests.ask(peer, message)
+        except BaseException as error:
+            failed = transfer.done.exception() if transfer.done.done() else None
+            if isinstance(failed, FileError):
+                raise from_transport(failed) from error  # it is ours that cannot be sent
             peer.bulk.cancel(transfer.number)
             raise
+        return answer if isinstance(answer, Done) else Done()
 
     async def delete(self, where: Any, name: str, dir: str | None) -> None:
         """See :meth:`discoro.Scheduler.del_file`."""
@@ -257,10 +303,17 @@ class Files:
 
     async def close(self) -> None:
         """Remove what computations left, and let go of the folders."""
+        await asyncio.gather(*self._unwanted, return_exceptions=True)
         if self._workdir is not None:
             await _threaded(self._workdir.close)
         if self._store is not None:
             self._store.close()
+
+
+def _facts_to_offer(path: str, name: str) -> FileFacts:
+    """What is told of a file before it is sent: without its hash where that would take long."""
+    facts = describe(path, name, hashed=False)
+    return facts if facts.size > _HASHED_FIRST else describe(path, name)
 
 
 def _check_content(name: str, digest: bytes, size: int) -> None:
@@ -283,11 +336,18 @@ def _remote_name(name: str, dir: str | None, network: Network) -> str:
     return joined
 
 
+async def _abort(made: asyncio.Future[W]) -> None:
+    """Abort a writer that nobody waits for any more, once it is made; if it could not be, nothing is left."""
+    with suppress(DiscoroError, TransportError, OSError):
+        writer = await made
+        await asyncio.to_thread(writer.abort)
+
+
 async def _threaded(function: Callable[..., T], *args: Any) -> T:
     """Call a function that touches the disk, in a thread; its errors are the users' ones."""
     try:
         return await asyncio.to_thread(function, *args)
-    except AlreadyThere:
+    except (AlreadyThere, HashNeeded):
         raise
     except FileError as error:
         raise from_transport(error) from error

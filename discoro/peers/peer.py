@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, RunRefused
+from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, ProtocolViolation, RunRefused
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
@@ -201,7 +201,19 @@ class Peer:
         def refuse() -> bytearray:
             raise TransferFailed(number, why)
 
-        self.bulk.expect(number, size, refuse)
+        self.expect_transfer(number, size, refuse)
+
+    def expect_transfer(self, number: int, size: int, into: Any) -> asyncio.Future[Any]:
+        """Consent to a transfer that the other side has announced; see :meth:`~discoro.transport.bulk.Bulk.expect`.
+
+        Raises:
+            ProtocolViolation: If it has announced the same one before.
+        """
+        try:
+            coming: asyncio.Future[Any] = self.bulk.expect(number, size, into)
+        except ValueError as error:
+            raise ProtocolViolation(str(error)) from error
+        return coming
 
     @property
     def inbound(self) -> Inbound:

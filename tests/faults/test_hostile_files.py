@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
 import os
 import random
@@ -13,15 +15,16 @@ from typing import Any
 import pytest
 
 from discoro import Computation
-from discoro.errors import DiscoroError, FileRefused
+from discoro.errors import DiscoroError, FileRefused, ProtocolViolation
 from discoro.messages import Blob, DeleteFile, Done, Message, Offer, SendFile, decode
 from discoro.shipping.collecting import collect
 from discoro.shipping.values import decode_exception
+from discoro.transport.errors import TransportError
 from discoro.transport.frames import Kind
 from tests.faults import faultjobs
 from tests.faults.byhand import Member
 from tests.functional.nodes import REAL, NodeProcess, ended_at_last
-from tests.kit import run_async
+from tests.kit import eventually, run_async
 from tests.processes import ServerProgram, World
 from tests.transport.test_paths import HOSTILE
 
@@ -47,6 +50,11 @@ def tree(folder: Path) -> set[tuple[str, bytes]]:
             content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
             names.add((str(path.relative_to(folder)), content))
     return names
+
+
+def parts(folder: Path) -> set[str]:
+    """Files on their way. Who hung up is given its time to come back, so there may be some of an earlier test."""
+    return {path.name for path in folder.glob(".part-*")}
 
 
 def refusal(member: Member, message: Message) -> str:
@@ -131,7 +139,10 @@ def test_no_name_leads_out_of_the_folder(shared: World, taking: ServerProgram) -
         {"size": -1},
         {"size": (1 << 30) + 1},
         {"size": 1 << 62},
-        {"digest": b""},
+        {"size": -1, "digest": b""},
+        {"size": (1 << 30) + 1, "digest": b""},
+        {"size": 1 << 62, "digest": b""},
+        {"digest": b"x"},
         {"digest": b"x" * 31},
         {"digest": b"x" * 64},
     ],
@@ -147,6 +158,76 @@ def test_sizes_and_digests_that_cannot_be_are_refused(
         member.request(offer.encode())
         size, digest = fields.get("size", 10), fields.get("digest", DIGEST)
         assert refusal(member, Blob(digest, size, 7, bundle.id))
+    assert "Traceback" not in taking.err, taking.err
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"0123456789" + bytes(32), "not those that were announced"),
+        (b"0123456789" + DIGEST, "not those that were announced"),
+        (b"0123456789", "42 were expected"),
+        (b"0123456789" + DIGEST[:31], "42 were expected"),
+        (b"0123456789" + DIGEST * 2, "42 were expected"),
+        (b"", "42 were expected"),
+        (bytes(5 << 20), "42 were expected"),
+    ],
+    ids=["zeros", "other", "none", "short", "twice", "no bytes", "many"],
+)
+def test_a_cheat_with_the_hash_behind_the_bytes_is_refused_and_nothing_stays(
+    shared: World, taking: ServerProgram, tmp_path: Path, sent: bytes, said: str
+) -> None:
+    source = tmp_path / "cheat"
+    source.write_bytes(b"honest")
+
+    async def main() -> None:
+        async with shared.scheduler() as scheduler:
+            requests, files = scheduler.network.requests, shared.folder / "dest"
+            before = parts(files)
+            peer = await scheduler.network.peer_at(taking.location)
+            for _ in range(3):
+                transfer = peer.bulk.send([sent], len(sent))
+                offer = sending("cheat", digest=b"")
+                offer = dataclasses.replace(offer, transfer=transfer.number)
+                with pytest.raises(DiscoroError, match=said):
+                    await requests.ask(peer, offer)
+                with pytest.raises(TransportError):
+                    await transfer.done
+                await eventually(lambda: parts(files) <= before)
+                assert not (files / "cheat").exists()
+            assert await scheduler.send_file(taking.location, source) == 0
+            assert await scheduler.del_file(taking.location, "cheat") == 0
+
+    run_async(main)
+    assert "Traceback" not in taking.err, taking.err
+
+
+def test_one_transfer_for_two_files_is_refused_and_nothing_stays(
+    shared: World, taking: ServerProgram
+) -> None:
+    files = shared.folder / "dest"
+    before = parts(files)
+
+    async def main() -> None:
+        async with shared.scheduler() as scheduler:
+            requests = scheduler.network.requests
+            peer = await scheduler.network.peer_at(taking.location)
+            transfer = peer.bulk.send([b"0123456789"], 10)
+            honest, other = (
+                dataclasses.replace(sending(name, digest=b""), transfer=transfer.number + 1)
+                for name in ("honest", "other")
+            )
+            waiting = asyncio.ensure_future(requests.ask(peer, honest))
+            await eventually(lambda: parts(files) - before)
+            with pytest.raises(ProtocolViolation, match="expected before"):
+                await requests.ask(peer, other)
+            await eventually(lambda: len(parts(files) - before) == 1)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await eventually(lambda: parts(files) <= before)
+
+    run_async(main)
     assert "Traceback" not in taking.err, taking.err
 
 
