@@ -306,7 +306,8 @@ class Scheduler(_local.Scheduler):
     ) -> int:
         """Await: send a file into a peer's ``dest_path``; gives 0, also when the same content is there already.
 
-        It is written beside its place and renamed when it is whole: there is never a half file. A cancelled wait ends the transfer.
+        It is written beside its place and renamed when it is whole: there is never a half file. One that is written to while it
+        is sent is refused. A cancelled wait ends the transfer.
 
         Args:
             location: The peer, or a coroutine there.
@@ -316,7 +317,7 @@ class Scheduler(_local.Scheduler):
             timeout: Seconds for all of it; None: without end.
 
         Raises:
-            FileRefused: If the peer does not take it, or it cannot be read here: the text says why.
+            FileRefused: If the peer does not take it, or it cannot be read here or has changed meanwhile: the text says why.
             PeerError: If the peer cannot be reached, or is lost meanwhile.
             TimeoutError: After ``timeout`` seconds; the file is not there.
         """
