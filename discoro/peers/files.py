@@ -286,10 +286,13 @@ class Files:
         )
         try:
             answer = await self._network.requests.ask(peer, message)
-        except BaseException as error:
+        except DiscoroError as error:
             failed = transfer.done.exception() if transfer.done.done() else None
             if isinstance(failed, FileError):
-                raise from_transport(failed) from error  # it is ours that cannot be sent
+                raise from_transport(failed) from error  # it is our file that was at fault
+            peer.bulk.cancel(transfer.number)
+            raise
+        except BaseException:
             peer.bulk.cancel(transfer.number)
             raise
         return answer if isinstance(answer, Done) else Done()
