@@ -387,11 +387,12 @@ class Receiving:
 
     def abort(self) -> None:
         """Give the name and the space back; what lay there before lies there still."""
-        self._part.abort()
-        if self._over:
-            return
-        self._over = True
+        # Both at once: who sees that the part is gone finds the name free.
         with self._workdir._guard:
+            self._part.abort()
+            if self._over:
+                return
+            self._over = True
             self._workdir._ledger.drop(FILES, self._entry.name)
             self._workdir._restore(self._old)
 

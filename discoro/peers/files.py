@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -40,6 +41,9 @@ _WORTH_WAITING = 64 << 10
 # A file up to this length is hashed before it is offered: that takes a millisecond, less than a second offer where the first
 # one is answered by "say the hash first". A longer one is hashed while it is sent.
 _HASHED_FIRST = 1 << 20
+# Many kernels count a file's time in ticks of up to 10 ms: what was written to less than some of them ago could be written to
+# again without looking changed. It is hashed first as well: then the receiver sees whether its bytes are still the same.
+_TICK_NS = 50_000_000
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 # Answers to SendFile: it stands there now, it did already, or something of its size does.
@@ -316,7 +320,11 @@ class Files:
 def _facts_to_offer(path: str, name: str) -> FileFacts:
     """What is told of a file before it is sent: without its hash where that would take long."""
     facts = describe(path, name, hashed=False)
-    return facts if facts.size > _HASHED_FIRST else describe(path, name)
+    now = time.time_ns()
+    just_written = now - _TICK_NS < (facts.mtime_ns or 0) <= now
+    if facts.size > _HASHED_FIRST and not just_written:
+        return facts
+    return describe(path, name)
 
 
 def _check_content(name: str, digest: bytes, size: int) -> None:
