@@ -325,7 +325,7 @@ class MemoryTarget:
 
     def view(self, length: int) -> memoryview:
         """Return the rest of the buffer, at most ``length`` bytes."""
-        if self._got >= self._pages.there:
+        if self._got >= self._pages.there < self._size:
             self._pages.ask()
         return self._view[self._got : self._got + length]
 

@@ -239,6 +239,8 @@ class BulkLink(asyncio.BufferedProtocol):
     async def _send_all(self, transport: asyncio.Transport) -> None:
         transfers, ready = self._transfers, self._owner.ready
         while True:
+            if self._paused is not None:
+                await self._paused
             self._wake.clear()
             data = transfers.data_to_send()
             if data:

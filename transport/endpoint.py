@@ -600,7 +600,7 @@ class Endpoint:
         transports = [*self._bulk_transports.values(), *(link.transport for link in self._live)]
         for transport in transports:
             sock = transport.get_extra_info("socket")
-            if sock is not None and not transport.is_closing() and sock.fileno() >= 0:
+            if sock is not None and sock.fileno() >= 0:
                 yield sock.fileno()
 
     def _tell(self, method: Callable[..., None], *args: Any) -> None:

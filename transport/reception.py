@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .arrival import Arrival, Frame
@@ -151,7 +152,15 @@ class Reception:
             if self._throttle.connected(source[0], self._endpoint.time()) is not None:
                 raw.close()  # a client takes this for "busy"
                 continue
-            self._endpoint.spawn(self._welcome(raw, source, ended), "discoro-welcome")
+            self._raw.add(raw)
+            welcome = self._endpoint.spawn(self._welcome(raw, source, ended), "discoro-welcome")
+            welcome.add_done_callback(partial(self._not_begun, raw))
+
+    def _not_begun(self, raw: Any, welcome: asyncio.Task[Any]) -> None:
+        """Close a connection whose welcome was cancelled before it began; any other has discarded it."""
+        if raw in self._raw:
+            self._raw.discard(raw)
+            self._endpoint.network.drop(raw)
 
     async def _welcome(
         self, raw: Any, source: tuple[str, int], ended: Callable[[], str] | None
@@ -161,7 +170,6 @@ class Reception:
         host = source[0]
         proved = admitted = False
         deadline = endpoint.time() + self._limits.handshake_timeout
-        self._raw.add(raw)
 
         def admit() -> float | None:
             nonlocal admitted

@@ -23,6 +23,10 @@ from typing import Any, cast
 
 #: What TLS may answer on its own (to a peer that asks for new keys) before the peer has read any of it, in bytes.
 MOST_ANSWERS = 64 * 1024
+#: What is enciphered at a time, all of it. OpenSSL's buffers grow to what they once held, and never shrink.
+_MOST_ENCIPHERED = 64 * 1024
+#: How many buffers of what nobody wants are read in one turn.
+_MOST_DRAINED = 16
 #: What a turn takes from a connection that was not handed on yet. 27 bytes that ask for new keys cost us 30 us, and whoever sends
 #: them here is a stranger.
 STRANGERS_TURN = 4 * 1024
@@ -67,12 +71,15 @@ class TlsTransport(asyncio.Transport):
         self._answered = 0
         self._high, self._low = 64 * 1024, 16 * 1024
         self._writing_paused = False
-        self._reading_paused = False
         # Nothing more is given to the protocol or taken from it; then: the socket is closed.
         self._closing = False
         self._ended = False
         # The peer will send nothing more.
         self._peer_closed = False
+        # What a handshake waits for.
+        self._arrival: asyncio.Future[None] | None = None
+        # More may have arrived, and is taken in the next turn.
+        self._more_due = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -97,27 +104,32 @@ class TlsTransport(asyncio.Transport):
                 finally:
                     self._send()  # also the alert that says what is wrong
                 await self._more()
+            self._check()
         except BaseException:
             self._end(None)
             raise
 
     async def _more(self) -> None:
         """Wait for bytes of the handshake."""
-        if self._ended:
-            raise ConnectionResetError("cut in the middle of TLS")
-        readable = self._loop.create_future()
-        self._loop.add_reader(self._descriptor, _wake, readable)
-        try:
-            await readable
-        finally:
-            if not self._ended:
-                self._loop.remove_reader(self._descriptor)
+        if not self._ended:
+            self._arrival = self._loop.create_future()
+            self._loop.add_reader(self._descriptor, _wake, self._arrival)
+            try:
+                await self._arrival
+            finally:
+                if not self._ended:
+                    self._loop.remove_reader(self._descriptor)
+        self._check()
         with contextlib.suppress(BlockingIOError):
             size = self._sock.recv_into(self._arrives)
             if size:
                 self._incoming.write(self._arrives[:size])
             else:
                 self._incoming.write_eof()
+
+    def _check(self) -> None:
+        if self._ended:
+            raise ConnectionResetError("cut in the middle of TLS")
 
     def start(self, protocol: asyncio.BaseProtocol) -> None:
         """TLS is up: give what arrives to ``protocol``, a BufferedProtocol."""
@@ -126,31 +138,54 @@ class TlsTransport(asyncio.Transport):
         if not self._closing:
             self._loop.add_reader(self._descriptor, self._readable)
             if self._incoming.pending:
-                self._loop.call_soon(self._decipher)
+                self._more_due = True
+                self._loop.call_soon(self._receive)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        """Something has arrived, or the connection has ended."""
+        """The loop says that something has arrived, or that the connection has ended."""
+        if not self._more_due:
+            self._receive()
+
+    def _receive(self) -> None:
+        """Take what has arrived, as much as the buffer holds; what there is beyond that in the next turn.
+
+        The kernel is asked until it has nothing more, not only when the loop says so: when a connection breaks, uvloop says so once, and
+        watches no longer. What had arrived before, and the break behind it, would be forgotten.
+        """
+        self._more_due = False
+        if self._closing:
+            return
+        arrives = self._arrives
+        filled, ended, error = 0, False, None
         try:
-            size = self._sock.recv_into(self._arrives)
+            filled = self._sock.recv_into(arrives)
+            ended = not filled
+            if 0 < filled < len(arrives):
+                more = self._sock.recv_into(arrives[filled:])  # in most cases there is nothing
+                ended = not more
+                filled += more
+            self._more_due = not ended
         except (BlockingIOError, InterruptedError):
-            return
+            pass
         except OSError as exc:
-            self._end(exc)
-            return
-        if size:
-            self._incoming.write(self._arrives[:size])
-            self._decipher()
-        else:
+            error = exc
+        if filled:
+            self._incoming.write(arrives[:filled])
+        self._decipher()
+        if ended:
             self._peer_has_closed()
+        elif error is not None:
+            self._end(error)
+        elif self._more_due:
+            self._loop.call_soon(self._receive)
 
     def _decipher(self) -> None:
         """Give the protocol what has arrived, view by view."""
         try:
-            while not (self._closing or self._reading_paused):
-                if not self._fill():
-                    break
+            while not self._closing and self._fill():
+                pass
         except ssl.SSLError as exc:
             self._send()  # the alert that says what is wrong
             self._end(exc)
@@ -205,25 +240,10 @@ class TlsTransport(asyncio.Transport):
         self._peer_closed = True
         if not self._closing:
             assert self._protocol is not None
-            self._protocol.eof_received()
-            self.close()
-
-    def pause_reading(self) -> None:
-        """Let bytes wait in the kernel."""
-        if not (self._reading_paused or self._closing):
-            self._reading_paused = True
-            self._loop.remove_reader(self._descriptor)
-
-    def resume_reading(self) -> None:
-        """Go on, from the next turn of the loop."""
-        if self._reading_paused and not self._closing:
-            self._reading_paused = False
-            self._loop.add_reader(self._descriptor, self._readable)
-            self._loop.call_soon(self._decipher)
-
-    def is_reading(self) -> bool:
-        """Whether bytes are given to the protocol."""
-        return not (self._reading_paused or self._closing)
+            try:
+                self._protocol.eof_received()
+            finally:
+                self.close()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -231,18 +251,19 @@ class TlsTransport(asyncio.Transport):
         """Send; nothing is kept of ``data`` itself. Does nothing on a connection that is closing."""
         if self._closing or not data:
             return
-        write = self._tls.write
-        size = len(data)
         try:
-            done = write(data)
-            if done != size:  # a record holds 16 KiB
-                view = memoryview(data)
-                while done < size:
-                    done += write(view[done:])
+            if len(data) <= _MOST_ENCIPHERED:
+                self._tls.write(data)
+                self._send()
+                return
+            view = memoryview(data)
+            for at in range(0, len(view), _MOST_ENCIPHERED):
+                if self._closing:
+                    break
+                self._tls.write(view[at : at + _MOST_ENCIPHERED])
+                self._send()
         except ssl.SSLError as exc:
             self._end(exc)
-        else:
-            self._send()
 
     def _send(self) -> None:
         """Give the kernel what TLS has made."""
@@ -332,7 +353,10 @@ class TlsTransport(asyncio.Transport):
     def _drain(self) -> None:
         """Read what nobody wants any more: a socket closed before would take back what the peer has not read yet."""
         try:
-            if self._sock.recv_into(self._buffer):
+            for _ in range(_MOST_DRAINED):
+                if not self._sock.recv_into(self._buffer):
+                    break
+            else:
                 return
         except (BlockingIOError, InterruptedError):
             return
@@ -356,6 +380,8 @@ class TlsTransport(asyncio.Transport):
         self._sock.close()
         self._unsent.clear()
         self._unsent_bytes = 0
+        if self._arrival is not None:
+            _wake(self._arrival)
         if self._protocol is not None:
             self._loop.call_soon(self._say_lost, error)
 
@@ -383,6 +409,10 @@ class TlsTransport(asyncio.Transport):
         """Give what arrives from here on to another protocol, which trusts the peer more than the first one."""
         self._stranger = False
         self._arrives = self._buffer
+        if self._ended and self._protocol is None:
+            self._loop.call_soon(
+                self._say_lost, None
+            )  # the one before has heard it, this one has not
         self._protocol = cast(asyncio.BufferedProtocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:

@@ -31,6 +31,8 @@ from .errors import ProtocolError
 from .limits import Limits
 
 _MOST_DROPPED = 4096
+_MOST_ANSWERS = 16_384
+"""Frames that may wait for a peer which asks and does not read: 1,024 transfers end with some thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,8 @@ class Transfers:
         Raises:
             ProtocolError: If it says what cannot be.
         """
+        if len(self._control) >= _MOST_ANSWERS:
+            raise ProtocolError(f"{len(self._control)} answers wait, and none is read")
         number = frame.number
         match frame.type:
             case FrameType.WANT:

@@ -10,7 +10,7 @@ import random
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -517,6 +517,29 @@ def test_a_broken_rule_costs_the_connection_and_the_transfer_goes_on_over_the_ne
         world.there._link.feed(evil) if world.there._link._left == 0 else world.there._link.close()  # type: ignore[union-attr]
         await done
         assert world.dials == 2
+
+    in_world(main)
+
+
+def test_a_peer_that_pings_and_does_not_read_takes_little_memory(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(world: World) -> None:
+        data = bytearray(1 << 20)
+        transfer = world.here.send([data])
+        await world.there.expect(transfer.number, len(data), bytearray(len(data)))
+        link, answering = world.here._link, world.there._link
+        assert link is not None and answering is not None
+        transport, answers = cast(Any, link._transport), cast(Any, answering._transport)
+        # Its kernel takes some megabytes, and nobody reads them.
+        transport._loop.remove_reader(transport._descriptor)
+        most = 0
+        while not answering.lost:
+            transport.write(encode(FrameType.PING, 1) * 2000)
+            await asyncio.sleep(0)
+            most = max(most, answers.get_write_buffer_size())
+        assert most < 1 << 20
+        assert "none is read" in caplog.text
 
     in_world(main)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import ssl
 import struct
 
@@ -261,5 +262,40 @@ def test_a_header_is_read_before_its_body_is_waited_for() -> None:
                 is None
             )
             assert HEADER.size == 24
+
+    run_async(main)
+
+
+def test_a_connection_whose_welcome_is_cancelled_before_it_begins_is_closed() -> None:
+    """As happens when an endpoint closes in the turn in which somebody calls."""
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+
+        class Once:
+            address = ("127.0.0.1", 0)
+            taken = False
+
+            async def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+                if not self.taken:
+                    self.taken = True
+                    return there, ("127.0.0.1", 1)
+                for task in asyncio.all_tasks():
+                    if task.get_name() == "discoro-welcome":
+                        task.cancel()
+                return await asyncio.get_running_loop().create_future()
+
+            def close(self) -> None:
+                pass
+
+            def fileno(self) -> int:
+                return -1
+
+        async with ends(1) as (one,):
+            accepting = asyncio.create_task(one.endpoint._reception._accept(Once(), None))
+            await eventually(lambda: there.fileno() == -1)
+            accepting.cancel()
+            await asyncio.wait({accepting})
+        here.close()
 
     run_async(main)

@@ -76,7 +76,17 @@ def sockets() -> tuple[socket.socket, socket.socket]:
         there, _ = listener.accept()
     for sock in (here, there):
         sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return here, there
+
+
+def deaf(transport: TlsTransport) -> None:
+    """Let what arrives wait, as with a process that computes."""
+    transport._loop.remove_reader(transport._descriptor)
+
+
+def hears(transport: TlsTransport) -> None:
+    transport._loop.add_reader(transport._descriptor, transport._readable)
 
 
 class Pair:
@@ -155,8 +165,7 @@ def test_what_the_kernel_does_not_take_is_counted_and_the_protocol_told() -> Non
     async def main() -> None:
         async with pair() as both:
             both.here.set_write_buffer_limits(high=1 << 20)
-            both.there.pause_reading()
-            assert not both.there.is_reading()
+            deaf(both.there)
             size = 0
             while not both.mine.told:
                 both.here.write(bytes(1 << 20))
@@ -164,33 +173,10 @@ def test_what_the_kernel_does_not_take_is_counted_and_the_protocol_told() -> Non
             assert both.mine.told == ["pause"] and both.here.get_write_buffer_size() > 1 << 20
             await asyncio.sleep(0.01)
             assert not both.theirs.came
-            both.there.resume_reading()
+            hears(both.there)
             await eventually(lambda: len(both.theirs.came) == size)
             assert both.mine.told == ["pause", "resume"]
             assert both.here.get_write_buffer_size() == 0
-
-    run_async(main)
-
-
-def test_what_lies_in_openssl_while_reading_is_paused_is_not_forgotten() -> None:
-    """The rest of a record is in no socket: nothing would wake us for it."""
-
-    async def main() -> None:
-        async with pair(view=100) as both:
-            receive = both.theirs.buffer_updated
-
-            def once(nbytes: int) -> None:
-                receive(nbytes)
-                if len(both.theirs.came) == 100:
-                    both.there.pause_reading()
-
-            both.theirs.buffer_updated = once  # type: ignore[method-assign]
-            both.here.write(bytes(1000))
-            await eventually(lambda: both.theirs.came)
-            await asyncio.sleep(0.01)
-            assert len(both.theirs.came) == 100
-            both.there.resume_reading()
-            await eventually(lambda: len(both.theirs.came) == 1000)
 
     run_async(main)
 
@@ -238,13 +224,13 @@ def test_closing_sends_everything_first_though_the_peer_has_sent_what_nobody_rea
 
     async def main() -> None:
         async with pair() as both:
-            both.there.pause_reading()
+            deaf(both.there)
             both.here.write(b"x" * (8 << 20))
             both.there.write(bytes(100_000))
             both.here.close()
             assert both.here.is_closing()
             both.here.write(b"after the end")
-            both.there.resume_reading()
+            hears(both.there)
             await eventually(lambda: both.theirs.told and both.mine.told[-1] is None)
             assert both.theirs.came == b"x" * (8 << 20)
             assert both.theirs.told == ["eof", None] and both.mine.told[-1:] == [None]
@@ -255,7 +241,7 @@ def test_closing_sends_everything_first_though_the_peer_has_sent_what_nobody_rea
 def test_a_peer_that_does_not_close_is_waited_for_and_then_left() -> None:
     async def main() -> None:
         async with pair(timeout=0.05) as both:
-            both.there.pause_reading()
+            deaf(both.there)
             both.here.close()
             both.here.close()
             await eventually(lambda: both.mine.told == [None])
@@ -273,8 +259,6 @@ def test_an_aborted_connection_has_no_socket_any_more_and_says_so_once() -> None
             both.here.abort()
             both.here.close()
             both.here.write(b"x")
-            both.here.pause_reading()
-            both.here.resume_reading()
             await eventually(lambda: both.theirs.told)
             assert both.mine.told == [None] and both.theirs.told[0] == "eof"
 
@@ -291,12 +275,116 @@ def test_a_connection_that_is_reset_is_lost_with_that_error() -> None:
             assert [type(one) for one in both.theirs.told] == [ConnectionResetError]
         async with pair() as both:
             both.raw[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            both.there.pause_reading()
+            deaf(both.there)
             both.here.abort()
             while not both.theirs.told:
                 both.there.write(bytes(1000))  # raises nothing
                 await asyncio.sleep(0)
             assert isinstance(both.theirs.told[0], ConnectionError)
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("size", [100, 10_000, 70_000])
+def test_what_had_arrived_before_a_break_arrives_and_the_break_too(size: int) -> None:
+    """uvloop tells of a broken connection once, and watches it no longer."""
+
+    async def main() -> None:
+        async with pair() as both:
+            deaf(both.there)
+            both.here.write(bytes(size))
+            await eventually(lambda: both.here.get_write_buffer_size() == 0)
+            await asyncio.sleep(0.01)
+            both.raw[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            both.here.abort()
+            await asyncio.sleep(0.01)
+            hears(both.there)
+            await eventually(lambda: both.theirs.told)
+            assert len(both.theirs.came) == size
+            assert isinstance(both.theirs.told[-1], ConnectionResetError)
+
+    run_async(main)
+
+
+def test_data_and_goodbye_that_come_with_the_end_of_the_handshake_arrive() -> None:
+    async def main() -> None:
+        both = Pair()
+        await asyncio.gather(both.here.handshake(), both.there.handshake())
+        both.here.start(both.mine)
+        both.here.write(b"early")
+        loop = asyncio.get_running_loop()
+        both.there._incoming.write(await loop.sock_recv(both.raw[1], 1000))
+        both.here.close()
+        await asyncio.sleep(0.01)
+        both.there.start(both.theirs)
+        await eventually(lambda: both.theirs.told[-1:] == [None])
+        assert both.theirs.came == b"early" and both.theirs.told == ["eof", None]
+        await eventually(lambda: both.mine.told)
+
+    run_async(main)
+
+
+def test_an_end_that_nobody_heard_of_is_told_to_the_next_protocol() -> None:
+    """A connection may end between the protocol that proves the peer and the one that works with it."""
+
+    async def main() -> None:
+        async with pair() as both:
+            both.there.abort()
+            await eventually(lambda: both.theirs.told)
+            second = Recorder()
+            both.there.set_protocol(second)
+            await eventually(lambda: second.told == [None])
+            assert both.theirs.told == [None]
+
+    run_async(main)
+
+
+def test_a_protocol_that_fails_at_the_peers_goodbye_is_not_asked_again() -> None:
+    async def main() -> None:
+        seen: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+        async with pair() as both:
+
+            def fail() -> bool:
+                raise ValueError("a bug")
+
+            both.theirs.eof_received = fail  # type: ignore[method-assign]
+            both.raw[0].shutdown(socket.SHUT_WR)
+            await eventually(lambda: both.theirs.told)
+            assert len(seen) == 1
+
+    run_async(main)
+
+
+def test_a_big_write_leaves_no_big_buffer_behind() -> None:
+    """The buffers of OpenSSL grow and never shrink: what lies in one at a time is 64 KiB."""
+
+    async def main() -> None:
+        async with pair() as both:
+            most, send = [0], both.here._send
+
+            def look() -> None:
+                most.append(both.here._outgoing.pending)
+                send()
+
+            both.here._send = look  # type: ignore[method-assign]
+            both.here.write(bytes(1 << 20))
+            await eventually(lambda: len(both.theirs.came) == 1 << 20)
+            assert max(most) < 80_000
+
+    run_async(main)
+
+
+def test_a_handshake_whose_connection_ends_while_it_waits_ends() -> None:
+    async def main() -> None:
+        here, there = sockets()
+        client = transport_of(here, False)
+        task = asyncio.create_task(client.handshake())
+        await asyncio.sleep(0.01)
+        client.abort()
+        with pytest.raises(ConnectionResetError):
+            await task
+        there.close()
 
     run_async(main)
 
@@ -375,6 +463,29 @@ def test_a_handshake_whose_answer_cannot_be_sent_fails() -> None:
     run_async(main)
 
 
+def test_a_handshake_whose_last_words_cannot_be_sent_fails() -> None:
+    async def main() -> None:
+        here, there = sockets()
+        client, server = transport_of(here, False), transport_of(there, True)
+        serving = asyncio.create_task(server.handshake())
+        send, sent = client._send, [0]
+
+        def cut_before_the_last() -> None:
+            sent[0] += bool(client._outgoing.pending)
+            if sent[0] == 2:
+                here.shutdown(socket.SHUT_WR)
+            send()
+
+        client._send = cut_before_the_last  # type: ignore[method-assign]
+        with pytest.raises(ConnectionResetError):
+            await client.handshake()
+        assert here.fileno() == -1
+        with pytest.raises(OSError):
+            await serving
+
+    run_async(main)
+
+
 # --- TLS itself -----------------------------------------------------------------------------------------------------
 
 
@@ -406,7 +517,7 @@ def test_a_peer_that_asks_for_new_keys_and_reads_no_answer_is_left() -> None:
     async def main() -> None:
         async with pair() as both:
             both.raw[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
-            both.here.pause_reading()
+            deaf(both.here)
             most = 0
             while not both.theirs.told:
                 for _ in range(50):

@@ -443,3 +443,16 @@ def test_a_ping_is_answered() -> None:
     net.flow(0, 100)
 
     assert net.ends[1].machine.data_to_send() == encode(FrameType.PONG, 7)
+
+
+@pytest.mark.parametrize("kind", [FrameType.PING, FrameType.REFUSED, FrameType.DONE])
+def test_a_peer_that_asks_and_never_reads_breaks_the_rules(kind: FrameType) -> None:
+    machine = Transfers(LIMITS)
+    machine.attached()
+    asked = 0
+    with pytest.raises(ProtocolError, match="none is read"):
+        while asked < 100_000:
+            asked += 1
+            machine.control_came(Frame(kind, asked, 0, 0), b"")
+    assert len(machine.data_to_send()) < 1 << 20
+    machine.control_came(Frame(kind, asked, 0, 0), b"")
