@@ -89,11 +89,13 @@ class Coro(TaskFace[T]):
         Raises:
             MailboxFull: If the scheduler has ``max_mailbox`` and that many messages wait already.
         """
-        scheduler = self.scheduler
+        scheduler, queue = self.scheduler, self._queue
         if get_ident() != scheduler.thread_id:
             if not self.has_room():
                 raise MailboxFull(self._name, scheduler.max_mailbox or 0)
             scheduler.call(self.put, msg)
+        elif queue and scheduler.max_mailbox is None:
+            queue.append(msg)  # nobody waits for a message while there is one
         elif self._wait is self._recv:
             self._wait = HANDED
             self._value = msg
@@ -102,8 +104,8 @@ class Coro(TaskFace[T]):
                 scheduler.arm()
         elif scheduler.max_mailbox is not None and not self.has_room():
             raise MailboxFull(self._name, scheduler.max_mailbox)
-        elif self._queue:  # so nobody waits for a message
-            self._queue.append(msg)
+        elif queue:
+            queue.append(msg)
         else:
             self._enqueue(msg)
         return 0

@@ -118,9 +118,8 @@ class Stepper:
             run = coro._context.run
             _enter_task(loop, coro)  # type: ignore[arg-type]  # asks for no Task at run time
             try:
-                self.credit -= STEP_CREDIT - 1
+                self.credit -= STEP_CREDIT
                 while True:
-                    self.credit -= 1
                     try:
                         if error is None:
                             thing = run(coro._send or coro._top.send, value)
@@ -140,11 +139,13 @@ class Stepper:
                                 queue.awaited or (queue and isinstance(queue[0], Mark))
                             ):
                                 queue.attend()
-                            if self.credit <= 0:
+                            credit = self.credit
+                            if credit <= 0:
                                 coro._wait = HANDED
                                 coro._value = value
                                 ready.append(coro)
                                 break
+                            self.credit = credit - 1
                             continue
                         else:
                             coro._wait = recv
@@ -174,6 +175,7 @@ class Stepper:
                             coro._pending = error
                         ready.append(coro)
                         break
+                    self.credit -= 1
             finally:
                 self.running = None
                 _leave_task(loop, coro)  # type: ignore[arg-type]
