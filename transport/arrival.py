@@ -90,7 +90,7 @@ class Arrival(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base
+        self.transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to."""

@@ -233,6 +233,7 @@ class BulkLink(asyncio.BufferedProtocol):
         try:
             await self._send_all(transport)
         except Exception as exc:
+            # Whatever it was: a connection that nobody sends on any more must not look alive.
             log.debug("bulk connection: %r", exc)
             self.close(exc)
 

@@ -401,9 +401,7 @@ class Sending:
             return
         try:
             self._write(data)
-        except (
-            Exception
-        ) as exc:  # uvloop raises RuntimeError on a closed transport, asyncio OSErrors
+        except Exception as exc:  # what a closed transport raises is not the same in all of them
             self._outlet.link_broken(self, exc)
 
     def pause_writing(self) -> None:

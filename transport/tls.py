@@ -100,7 +100,7 @@ def peer_fingerprint(
     """Return the SHA-256 of the certificate that the server has shown, for the handshake.
 
     Args:
-        connection: ``transport.get_extra_info("ssl_object")`` of an asyncio transport.
+        connection: ``TlsTransport.tls``, or ``get_extra_info("ssl_object")`` of asyncio's.
         host: Address that was dialled, for the error.
         port: Its port.
 

@@ -111,14 +111,14 @@ class TlsTransport(asyncio.Transport):
 
     async def _more(self) -> None:
         """Wait for bytes of the handshake."""
-        if not self._ended:
-            self._arrival = self._loop.create_future()
-            self._loop.add_reader(self._descriptor, _wake, self._arrival)
-            try:
-                await self._arrival
-            finally:
-                if not self._ended:
-                    self._loop.remove_reader(self._descriptor)
+        self._check()
+        self._arrival = self._loop.create_future()
+        self._loop.add_reader(self._descriptor, _wake, self._arrival)
+        try:
+            await self._arrival
+        finally:
+            if not self._ended:  # its number may belong to another connection by now
+                self._loop.remove_reader(self._descriptor)
         self._check()
         with contextlib.suppress(BlockingIOError):
             size = self._sock.recv_into(self._arrives)
@@ -410,9 +410,8 @@ class TlsTransport(asyncio.Transport):
         self._stranger = False
         self._arrives = self._buffer
         if self._ended and self._protocol is None:
-            self._loop.call_soon(
-                self._say_lost, None
-            )  # the one before has heard it, this one has not
+            # The one before has heard it, this one has not.
+            self._loop.call_soon(self._say_lost, None)
         self._protocol = cast(asyncio.BufferedProtocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:

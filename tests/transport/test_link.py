@@ -88,7 +88,7 @@ class Bench:
         """What a loop does: fill the buffer, say how much."""
         while data:
             view = self.link.get_buffer(-1)
-            assert len(view), "uvloop stands still for ever when there is no room"
+            assert len(view), "nothing would ever arrive where there is no room"
             size = min(len(view), len(data))
             view[:size] = data[:size]
             data = data[size:]
