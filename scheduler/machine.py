@@ -233,12 +233,12 @@ class Machine(asyncio.Future[T]):
         """Return whether a message may be put in, as far as ``max_mailbox`` is concerned."""
         limit = self.scheduler.max_mailbox
         queue = self._queue
-        return limit is None or queue is None or queue.messages < limit
+        return limit is None or queue is None or len(queue) < limit
 
     @property
     def waiting(self) -> int:
         """How many messages wait in the mailbox."""
-        return 0 if self._queue is None else self._queue.messages
+        return 0 if self._queue is None else len(self._queue)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -576,9 +576,7 @@ class Machine(asyncio.Future[T]):
         self._value = self._pending = None
         queue, self._queue = self._queue, None
         if queue is not None:
-            queue.clear()
-            if queue.attention:
-                queue.attend()
+            queue.end()
         rare = self._rare
         if rare is not None:
             if rare.reader is not None and not rare.reader.done():

@@ -1,12 +1,14 @@
 """Messages in order, and marks between them. Pure.
 
-A mailbox is a deque that never has a mark at its front, so its truth value says whether a message
-can be taken. It is created when the first message has to wait: an empty deque costs 760 bytes, and
-most coroutines are handed what they wait for. The loop that runs coroutines takes messages by hand::
+A mailbox is a deque of messages and nothing else; the marks stand beside it, each with the number of messages
+before it. It is created when the first message has to wait: an empty deque costs 760 bytes, and most
+coroutines are handed what they wait for. The loop that runs coroutines takes messages by hand::
 
     message = mailbox.popleft()
-    if mailbox.attention and (mailbox.awaited or (mailbox and isinstance(mailbox[0], Mark))):
-        mailbox.attend()
+    if mailbox.attention:
+        mailbox.attention -= 1
+        if not mailbox.attention:
+            mailbox.attend()
 """
 
 from __future__ import annotations
@@ -26,36 +28,44 @@ class Mark:
         raise NotImplementedError
 
 
+class _Room(Mark):
+    """Stands behind the oldest message: those who wait for room hear of it when that is taken."""
+
+    __slots__ = ("callbacks",)
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+
+    def taken(self) -> None:
+        for callback in self.callbacks:
+            callback()
+
+
 class Mailbox(deque[Any]):
     """Messages that wait, oldest first.
 
     Attributes:
-        marks: How many of the entries are marks.
-        attention: Not zero while :meth:`attend` may have something to do after a message was taken.
-        awaited: Somebody waits for room: it has something to do.
+        attention: After so many more messages were taken :meth:`attend` has something to do; 0 while nobody wants to hear
+            of anything.
     """
 
-    __slots__ = ("_room", "attention", "awaited", "marks")
+    __slots__ = ("_marks", "attention")
 
     def __init__(self) -> None:
-        self.marks = 0
         self.attention = 0
-        self.awaited = False
-        self._room: list[Callable[[], None]] | None = None
-
-    @property
-    def messages(self) -> int:
-        """How many messages wait, marks not counted."""
-        return len(self) - self.marks
+        # (place, mark), in order; none, nearly always. Places count messages from some moment in the past, and
+        # the first place less `attention` is how many have been taken since then.
+        self._marks: deque[tuple[int, Mark]] | None = None
 
     def put_mark(self, mark: Mark) -> None:
         """Put a mark behind everything that waits; it is taken at once if nothing does."""
-        if self:
-            self.append(mark)
-            self.marks += 1
-            self.attention += 1
-        else:
+        if not self:
             mark.taken()
+        elif self.attention:
+            assert self._marks is not None
+            self._marks.append((self._marks[0][0] - self.attention + len(self), mark))
+        else:
+            self._begin(len(self), mark)
 
     def take(self) -> Any:
         """Take the oldest message.
@@ -65,31 +75,58 @@ class Mailbox(deque[Any]):
         """
         message = self.popleft()
         if self.attention:
-            self.attend()
+            self.attention -= 1
+            if not self.attention:
+                self.attend()
         return message
 
     def put_back(self, message: Any) -> None:
         """Make ``message`` the oldest one again: it had been handed out, but was not used."""
         self.appendleft(message)
+        if self.attention:
+            self.attention += 1
 
     def on_room(self, callback: Callable[[], None]) -> None:
-        """Call ``callback()`` once when the next message is taken."""
-        if self._room is None:
-            self._room = []
-            self.awaited = True
-            self.attention += 1
-        self._room.append(callback)
+        """Call ``callback()`` once when the next message is taken; there must be one."""
+        marks = self._marks
+        if not self.attention:
+            room = _Room()
+            self._begin(1, room)
+        else:
+            assert marks is not None
+            place, first = marks[0]
+            if isinstance(first, _Room):
+                room = first
+            else:
+                room = _Room()
+                marks.appendleft((place - self.attention + 1, room))
+                self.attention = 1
+        room.callbacks.append(callback)
+
+    def _begin(self, place: int, mark: Mark) -> None:
+        """Count from now on: this is the only mark."""
+        if self._marks is None:
+            self._marks = deque()
+        self._marks.append((place, mark))
+        self.attention = place
 
     def attend(self) -> None:
-        """Tell the marks that have come to the front, and those who wait for room."""
-        while self and isinstance(self[0], Mark):
-            mark = self.popleft()
-            self.marks -= 1
-            self.attention -= 1
+        """Tell the marks that have come to the front; ``attention`` has come down to 0."""
+        marks = self._marks
+        assert marks is not None
+        place, _ = marks[0]
+        due = []
+        while marks and marks[0][0] == place:
+            due.append(marks.popleft()[1])
+        if marks:
+            self.attention = marks[0][0] - place
+        for mark in due:
             mark.taken()
-        if self._room is not None:
-            callbacks, self._room = self._room, None
-            self.awaited = False
-            self.attention -= 1
-            for callback in callbacks:
-                callback()
+
+    def end(self) -> None:
+        """Drop all messages, and tell all marks: nobody will take anything any more."""
+        self.clear()
+        self.attention = 0
+        marks, self._marks = self._marks, None
+        for _, mark in marks or ():
+            mark.taken()

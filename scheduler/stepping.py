@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .driver import is_generator
 from .errors import SchedulerClosed, WrongThread
-from .mailbox import Mark
 from .waits import ENDED, HANDED, READY, RUNNING
 
 if TYPE_CHECKING:
@@ -135,10 +134,10 @@ class Stepper:
                                 error = coro._next_error()
                         elif queue := coro._queue:
                             value = queue.popleft()
-                            if queue.attention and (
-                                queue.awaited or (queue and isinstance(queue[0], Mark))
-                            ):
-                                queue.attend()
+                            if queue.attention:
+                                queue.attention -= 1
+                                if not queue.attention:
+                                    queue.attend()
                             credit = self.credit
                             if credit <= 0:
                                 coro._wait = HANDED

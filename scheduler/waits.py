@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from .checks import check_timeout
 from .errors import DiscoroError, ForgottenWait, NoSuchCoro, NotTheCoroutine
-from .mailbox import Mark
 from .outcome import Outcome
 
 if TYPE_CHECKING:
@@ -216,8 +215,10 @@ class Receive(Wait):
             if queue and scheduler.credit > 0 and coro._pending is None:
                 scheduler.credit -= 1
                 message = queue.popleft()
-                if queue.attention and (queue.awaited or (queue and isinstance(queue[0], Mark))):
-                    queue.attend()
+                if queue.attention:
+                    queue.attention -= 1
+                    if not queue.attention:
+                        queue.attend()
                 return message
             return (yield self)
         return (yield from self.outside().__await__())
