@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from discoro.scheduler.errors import DiscoroError
 from discoro.shipping import loading
 from discoro.shipping.errors import PythonMismatch, UndecodableValue
-from discoro.shipping.plain import PICKLED, unpack, unpacked
+from discoro.shipping.plain import PICKLED, all_unpacked, unpacked
 from discoro.shipping.privatenames import plain_text
 
 _loads = pickle.loads
@@ -75,16 +75,15 @@ def loads_each(
     failed: Callable[[Exception], object],
 ) -> list[Any]:
     """Return the values of many messages; those that cannot be decoded are told to ``failed`` and left out."""
+    together = all_unpacked(payloads)
+    if together is not None:
+        return together
     values = []
     for data in payloads:
         try:
-            if type(data) is bytes:
-                if data[0] != PICKLED:  # what unpacked() does, without the call
-                    values.append(unpack(data, use_list=False, strict_map_key=False))
-                    continue
-                if 147 not in data:
-                    values.append(_loads(data))
-                    continue
+            if type(data) is bytes and data[0] == PICKLED and 147 not in data:
+                values.append(_loads(data))  # what loads() does, without the call
+                continue
         except Exception:
             pass  # said below
         try:

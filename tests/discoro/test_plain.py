@@ -77,6 +77,35 @@ def test_what_arrives_is_what_was_sent(value: Any) -> None:
     assert loads_each([data], None, pytest.fail)[0].__class__ is value.__class__
 
 
+@given(st.lists(values, max_size=6))
+def test_many_messages_arrive_as_each_would_alone(sent: list[Any]) -> None:
+    payloads = [dumps(value) for value in sent]
+    came = loads_each(payloads, None, pytest.fail)
+    assert len(came) == len(sent)
+    assert all(same(one, loads(payload)) for one, payload in zip(came, payloads, strict=True))
+
+
+@given(st.lists(st.one_of(values.map(dumps), st.binary(max_size=6)), min_size=1, max_size=6))
+def test_a_damaged_message_among_many_is_left_out_alone(payloads: list[bytes]) -> None:
+    """Save where pieces of several are whole values together, as many as there are messages: the sender's fault alone."""
+    failures: list[Exception] = []
+    came = loads_each(payloads, None, failures.append)
+    assert len(came) + len(failures) == len(payloads)
+    assert all(type(error) is UndecodableValue for error in failures)
+    if failures:
+        good = [payload for payload in payloads if decodable(payload)]
+        assert len(good) == len(came)
+        assert all(same(one, loads(payload)) for one, payload in zip(came, good, strict=True))
+
+
+def decodable(payload: bytes) -> bool:
+    try:
+        loads(payload)
+    except UndecodableValue:
+        return False
+    return True
+
+
 @given(st.lists(atoms, max_size=10).map(tuple), st.dictionaries(st.text(), atoms, max_size=10))
 def test_arguments_too(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     data = packed_arguments(args, kwargs)
