@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from discoro import registry
 from discoro.messages import ChannelDeliver, Done, Subscribe
-from discoro.reference import Reference
+from discoro.receiver import RemoteReceiver
 from discoro.scheduler.checks import check_count, check_timeout
 from discoro.shipping.values import dumps
 from discoro.within import within
 
 
-class RemoteChannel(Reference):
+class RemoteChannel(RemoteReceiver):
     """A reference to a channel of another process."""
 
     __module__ = "discoro"
     __slots__ = ()
-
-    def send(self, msg: Any) -> int:
-        """Queue a message for all its subscribers, without waiting; gives 0. From any thread."""
-        if threading.get_ident() == self.network.thread:
-            self.peer().send_value(self.number, msg)
-        else:
-            self.network.send_from_thread(self, msg)
-        return 0
 
     async def deliver(self, msg: Any, timeout: float | None = None, n: int = 0) -> int:
         """Put a message into the mailboxes of all subscribers once there are ``n``; gives how many took it."""

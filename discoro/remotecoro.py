@@ -12,7 +12,7 @@ from discoro.coro import Coro
 from discoro.errors import PeerLost, PeerUnreachable, ServerKilled
 from discoro.messages import Adjust
 from discoro.outcomes import raisable
-from discoro.reference import Reference
+from discoro.receiver import RemoteReceiver
 from discoro.scheduler.checks import check_name, check_timeout
 from discoro.scheduler.outcome import Failed, Returned, exception_of
 from discoro.scheduler.waits import Wait, Waitable, stepping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class RemoteCoro(Reference, Coro[T], Waitable):
+class RemoteCoro(RemoteReceiver, Coro[T], Waitable):
     """A reference to a coroutine of another process (or to one that has ended).
 
     Attributes:
@@ -67,19 +67,8 @@ class RemoteCoro(Reference, Coro[T], Waitable):
         self._waiting: list[Word] | None = None
 
     def __repr__(self) -> str:
-        text = Reference.__repr__(self)
+        text = super().__repr__()
         return text if self.outcome is None else f"{text[:-1]}, {self.outcome!r}>"
-
-    def send(self, msg: Any) -> int:
-        """See :meth:`Coro.send`."""
-        peer = self._peer
-        if peer is not None and peer.ended is None and get_ident() == peer.thread:
-            peer.send_value(self.number, msg, self.code)  # the frequent case of what follows
-        elif self.network.in_thread():
-            self.peer().send_value(self.number, msg, self.code)
-        else:
-            self.network.send_from_thread(self, msg)
-        return 0
 
     async def deliver(self, msg: Any, timeout: float | None = None) -> int:
         """See :meth:`Coro.deliver`."""

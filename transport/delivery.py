@@ -200,33 +200,19 @@ class Sending:
         outbox: What was sent and is not acknowledged.
         congested: The window is full; new entries wait. See :meth:`room`.
         lost: Why nothing can be sent any more, once that is so.
+        run: The entry that the last payload went into: [kind, target, source, payload, ...].
+        run_kind: What the next entry has to be in order to join it, 0 if none can; ``run_target`` and ``run_source`` too.
+        batch_size: What the batch that is put together counts so far, in bytes.
+        batch_bytes: The limit of that, and ``batch_message`` what a message counts beside its length.
+        raw_payload: The limit of that name: only shorter ones join at once.
     """
 
     # Slots: an object with more than thirty attributes has a slow dictionary, and send() runs once per message.
     __slots__ = (
-        *("congested", "inbox", "limits", "lost", "outbox"),
-        *(
-            "_batch_bytes",
-            "_coder",
-            "_each",
-            "_encode",
-            "_flowing",
-            "_flush_later",
-            "_marked",
-            "_out",
-            "_outlet",
-        ),
-        *(
-            "_paused",
-            "_raw",
-            "_raw_from",
-            "_rooms",
-            "_run",
-            "_run_kind",
-            "_run_source",
-            "_run_target",
-        ),
-        *("_size", "_waiting", "_waiting_bytes", "_write"),
+        *("batch_bytes", "batch_message", "batch_size", "congested", "inbox", "limits", "lost"),
+        *("outbox", "raw_payload", "run", "run_kind", "run_source", "run_target"),
+        *("_coder", "_encode", "_flowing", "_flush_later", "_marked", "_out", "_outlet"),
+        *("_paused", "_raw", "_rooms", "_waiting", "_waiting_bytes", "_write"),
     )
 
     def __init__(self, limits: Limits, coder: BatchCoder, outlet: Outlet) -> None:
@@ -235,10 +221,10 @@ class Sending:
         self.outbox = Outbox()
         self.congested = False
         self.lost: SessionLost | None = None
-        self._batch_bytes = limits.batch_bytes
+        self.batch_bytes = limits.batch_bytes
         # Beside its length a message counts the work it makes: the peer has something to do while we go on.
-        self._each = limits.batch_message
-        self._raw_from = limits.raw_payload
+        self.batch_message = limits.batch_message
+        self.raw_payload = limits.raw_payload
         self._coder = coder
         self._encode = coder.encode
         self._outlet = outlet
@@ -253,11 +239,11 @@ class Sending:
         # and what the next entry has to be in order to join the last run.
         self._out: list[list[Any]] = []
         self._raw: list[bytes] = []
-        self._size = 0
-        self._run: list[Any] = []
-        self._run_kind = 0
-        self._run_target = 0
-        self._run_source = 0
+        self.batch_size = 0
+        self.run: list[Any] = []
+        self.run_kind = 0
+        self.run_target = 0
+        self.run_source = 0
         # flush() has been asked for.
         self._marked = False
         # Full batches that may not be numbered yet: (entries, raw payloads, size).
@@ -281,20 +267,20 @@ class Sending:
         """
         size = len(payload)
         if (
-            target == self._run_target
-            and source == self._run_source
-            and kind == self._run_kind
-            and size < self._raw_from
+            target == self.run_target
+            and source == self.run_source
+            and kind == self.run_kind
+            and size < self.raw_payload
         ):
             # Once per message: whatever can be left to _append() is. The batch is marked for a flush already.
-            self._run.append(payload)
-            size = self._size = self._size + size + self._each
+            self.run.append(payload)
+            size = self.batch_size = self.batch_size + size + self.batch_message
             if kind != _SEND:
                 self._count_on(kind)
         else:
             size = self._append(kind, target, source, payload)
-        if size >= self._batch_bytes:
-            self._batch_is_full()
+        if size >= self.batch_bytes:
+            self.batch_is_full()
 
     def _append(self, kind: int, target: int, source: int, payload: bytes) -> int:
         """Queue an entry that does not simply join the last run; return the size of the batch."""
@@ -304,38 +290,41 @@ class Sending:
         limits = self.limits
         if length > limits.max_payload:
             raise FrameTooBig(length, limits.max_payload)
-        if self._out and self._size + length > self._batch_bytes:
-            self._batch_is_full()
+        if self._out and self.batch_size + length > self.batch_bytes:
+            self.batch_is_full()
         what: bytes | int = payload
-        if length >= self._raw_from:
+        if length >= self.raw_payload:
             self._raw.append(payload)
             what = length
-        joins = kind == self._run_kind and target == self._run_target and source == self._run_source
+        joins = kind == self.run_kind and target == self.run_target and source == self.run_source
         if joins:
-            self._run.append(what)
+            self.run.append(what)
         else:
-            self._run = [kind, target, source, what]
-            self._out.append(self._run)
+            self.run = [kind, target, source, what]
+            self._out.append(self.run)
             # Only some kinds share an entry: the others have exactly one payload on the wire.
-            self._run_kind = kind if kind <= _LAST_RUN else 0
-            self._run_target = target
-            self._run_source = source
+            self.run_kind = kind if kind <= _LAST_RUN else 0
+            self.run_target = target
+            self.run_source = source
         if kind != _SEND:
             self._count_on(kind)
         if not self._marked:
             self._marked = True
             self._flush_later(self)
-        self._size += length + (self._each if joins else max(self._each, ENTRY_COST))
-        return self._size
+        self.batch_size += length + (
+            self.batch_message if joins else max(self.batch_message, ENTRY_COST)
+        )
+        return self.batch_size
 
     def _count_on(self, kind: int) -> None:
         """The numbers of runs and of results count on by one through an entry."""
         if kind == _RUN:
-            self._run_source += 1
+            self.run_source += 1
         elif kind == _LAST_RUN:
-            self._run_target += 1
+            self.run_target += 1
 
-    def _batch_is_full(self) -> None:
+    def batch_is_full(self) -> None:
+        """Close the batch that is put together: :attr:`batch_size` has come to :attr:`batch_bytes`."""
         self._close_batch()
         self._outlet.batch_full()
 
@@ -346,18 +335,18 @@ class Sending:
         if out and self._flowing:
             raw = self._raw
             self._out = []
-            self._size = 0
-            self._run_kind = 0
+            self.batch_size = 0
+            self.run_kind = 0
             if raw:
                 self._raw = []
             self._number(out, raw)
 
     def _close_batch(self) -> None:
         """Write the batch that was put together, or let it wait for the window or the link."""
-        out, raw, size = self._out, self._raw, self._size
+        out, raw, size = self._out, self._raw, self.batch_size
         self._out = []
-        self._size = 0
-        self._run_kind = 0
+        self.batch_size = 0
+        self.run_kind = 0
         self._raw = []  # a new list even for an empty one: the old one may wait
         if self._flowing:
             self._number(out, raw)

@@ -17,6 +17,8 @@ from .errors import LaneFull, ProtocolError
 from .limits import KIB, Limits
 
 LaneEntry: TypeAlias = tuple[int, int, int, bytes]
+#: What a message counts beside its length; both sides of a lane count alike.
+OVERHEAD = 64
 #: The smallest first grant. Below it a sender would stop after every message; 200,000 lanes of it are 200 MiB.
 LEAST_GRANT = 1 * KIB
 

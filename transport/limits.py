@@ -129,8 +129,6 @@ class Limits:
     """... of so large a part either way."""
 
     # --- grants ----------------------------------------------------------------------------------------------------
-    message_overhead: int = 64
-    """What a message counts beside its length."""
     first_grant: int = 64 * KIB
     """What a sender may have in flight to a new receiver without asking."""
     most_grant: int = 1 * MIB

@@ -469,7 +469,7 @@ class Session(Sending):
         self.busy = False
         self._write = None
         self._flowing = False
-        self._run_kind = 0  # so that the next send() comes by the check
+        self.run_kind = 0  # so that the next send() comes by the check
         self.congested = False
         self._rooms = finish(self._rooms)
         self._settlers = finish(self._settlers)

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from discoro.errors import DiscoroError, MailboxFull, MessageRefused, NoSuchCoro
 from discoro.outcomes import FAILED, failed
 from discoro.peers.freshmemory import new_bytearray, new_bytes
-from discoro.peers.peer import OVERHEAD
 from discoro.scheduler.outcome import Returned
 from discoro.shipping.values import (
     PLAIN,
@@ -36,6 +35,7 @@ from discoro.shipping.values import (
 from discoro.transport import codec
 from discoro.transport.errors import ControlError, ProtocolError, TransportError
 from discoro.transport.frames import Kind
+from discoro.transport.lanes import OVERHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,14 +16,13 @@ from discoro.codeplace import names_for
 from discoro.errors import ComputationClosed, MessageRefused, NoSuchCoro
 from discoro.messages import Message, Undecodable
 from discoro.outcomes import FAILED, REFUSED, TERMINATED, decode_outcome, encode_outcome, failed
-from discoro.peers.peer import OVERHEAD
 from discoro.scheduler import Coro as LocalCoro
 from discoro.scheduler import Mark
 from discoro.scheduler.outcome import Failed, Outcome
 from discoro.shipping.values import decode_exception, encode_exception, loads, loads_each
 from discoro.transport.errors import ProtocolError
 from discoro.transport.frames import KINDS, Kind
-from discoro.transport.lanes import InLane
+from discoro.transport.lanes import OVERHEAD, InLane
 
 if TYPE_CHECKING:
     from discoro.peers.network import Network

@@ -78,6 +78,8 @@ class LoopbackSession:
         self.bulk = LoopbackBulk(network)
         self.user: Any = None
         self.congested = False
+        #: As in a session: no entry joins one before it, each goes through :meth:`send`.
+        self.run_kind = 0
         self.busy = False
         self._entries: list[tuple[int, int, int, bytes]] = []
         self._marked = False

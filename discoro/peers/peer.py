@@ -17,12 +17,10 @@ from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, ProtocolViolation,
 from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
-from discoro.scheduler.waits import EAGER
-from discoro.shipping.plain import ATOMS, FEW, SHORT, UNPACKABLE, dict_packer
 from discoro.shipping.values import dumps, encode_exception
 from discoro.transport.errors import FrameTooBig, LaneFull, TransferFailed
 from discoro.transport.frames import Kind
-from discoro.transport.lanes import OutLane
+from discoro.transport.lanes import OVERHEAD, OutLane
 
 if TYPE_CHECKING:
     from discoro.coro import Coro
@@ -36,16 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("discoro.peers")
 
-# What a message counts beside its length; the same on both sides of a lane.
-OVERHEAD = 64
 # A plain number: a member of an enum costs several times as much, and this one goes out with every message.
 _SEND, _RUN = int(Kind.SEND), int(Kind.RUN)
 # So many numbers each side of a session may choose for coroutines it starts at the other.
 RUN_NUMBERS = 1 << 40
-
-# Its own, of send_value() alone; and whether it is at work.
-_pack = dict_packer()
-_packing = False
 
 
 class Peer:
@@ -83,17 +75,17 @@ class Peer:
         # The numbers above this one are the other side's for coroutines it starts here.
         self.first_run = 0
         self._receipts: dict[int, asyncio.Future[None]] = {}
-        self._lanes: dict[int, OutLane] = {}
+        self.lanes: dict[int, OutLane] = {}
         # Entries, and what makes some, that wait for the session.
         self._early: list[tuple[int, int, int, bytes] | Callable[[], object]] = []
         self._early_bytes = 0
         self._count = 0
         self._last_run = 0
-        self._max_payload = network.limits.max_payload
-        # Looked up once, for send_value().
-        self._wants = network.big.wants
-        self._sender = network.sender_number
-        self._scheduler = network.scheduler
+        # Looked up once, for RemoteReceiver.send().
+        self.max_payload = network.limits.max_payload
+        self.wants = network.big.wants
+        self.sender_number = network.sender_number
+        self.scheduler = network.scheduler
         self.send: Callable[[int, int, int, bytes], None] = self.post
 
     def __repr__(self) -> str:
@@ -143,13 +135,13 @@ class Peer:
         watched, self.watched = self.watched, {}
         for watcher, observed in watched.values():
             watcher.put(MonitorException(observed, (type(error), error)))
-        self._lanes.clear()
+        self.lanes.clear()
         self._early.clear()
 
     def unsent(self) -> int:
         """How many messages of ``send`` wait here, for the session or for a grant."""
         early = sum(not isinstance(one, tuple) or one[0] == Kind.SEND for one in self._early)
-        waiting = (entry[0] for lane in self._lanes.values() for entry, _ in lane.waiting)
+        waiting = (entry[0] for lane in self.lanes.values() for entry, _ in lane.waiting)
         return early + sum(kind in (Kind.SEND, Kind.BIG) for kind in waiting)
 
     def check(self) -> None:
@@ -228,48 +220,18 @@ class Peer:
         Raises:
             MailboxFull: If too much waits for it already.
         """
-        # Once per message, so nothing is called here that can be left out: for a small dict, what dumps() does.
-        global _packing
-        data = None
-        if type(message) is dict and 0 < len(message) <= FEW and not _packing:
-            for item in message.values():
-                kind = type(item)
-                if kind is not int and (kind is not str or len(item) > SHORT) and kind not in ATOMS:
-                    break
-            else:
-                _packing = True
-                try:
-                    data = _pack(message)
-                except UNPACKABLE:
-                    pass
-                finally:
-                    _packing = False
-        if data is None:
-            if self._wants(message):
-                self.network.big.send(self, target, message)
-                return
-            data = dumps(message, "the message", code)
-        size = len(data)
-        lane = self._lanes.get(target)
-        if lane is None or lane.credit <= 0 or lane.waiting or size > self._max_payload:
-            self.send_bytes(target, data)
-            return
-        # What queue() does, where nothing has to wait. Who has a lane has a session.
-        lane.credit -= size + OVERHEAD
-        if EAGER:
-            source = self._sender()
+        if self.wants(message):
+            self.network.big.send(self, target, message)
         else:
-            running = self._scheduler.running
-            source = 0 if running is None else running._number or running.number
-        self.send(_SEND, target, source, data)
+            self.send_bytes(target, dumps(message, "the message", code))
 
     def send_bytes(self, target: int, data: bytes) -> None:
         """Queue a message that was made into bytes already."""
         size = len(data)
-        if size > self._max_payload:
+        if size > self.max_payload:
             self.network.big.send_pickled(self, target, data)
             return
-        entry = (_SEND, target, self._sender(), data)
+        entry = (_SEND, target, self.sender_number(), data)
         self.queue(entry, size + OVERHEAD, limited=True)
 
     async def deliver_value(
@@ -297,7 +259,7 @@ class Peer:
             for early in self._early
             if not isinstance(early, partial) or early.args[0] is not entry
         ]
-        lane = self._lanes.get(target)
+        lane = self.lanes.get(target)
         if lane is not None and lane.withdraw(entry):
             for other in lane.ready():
                 self.post(*other)
@@ -340,11 +302,11 @@ class Peer:
 
     def lane(self, target: int) -> OutLane:
         """The lane to one receiver."""
-        lane = self._lanes.get(target)
+        lane = self.lanes.get(target)
         if lane is None:
             assert self.session is not None
             grant = self.session.first_grant
-            lane = self._lanes[target] = OutLane(self.network.limits, grant)
+            lane = self.lanes[target] = OutLane(self.network.limits, grant)
         return lane
 
     def queue(self, entry: tuple[int, int, int, bytes], size: int, *, limited: bool) -> None:
@@ -384,14 +346,14 @@ class Peer:
         if not target and self.session is not None:
             self.session.first_grant = min(grant, self.network.limits.first_grant)
             return
-        lane = self._lanes.get(target)
+        lane = self.lanes.get(target)
         if lane is not None:
             for entry in lane.grant(grant):
                 self.post(*entry)
 
     def gone(self, target: int) -> None:
         """The receiver has ended: what waits for it is dropped, and waiting deliveries are told."""
-        lane = self._lanes.pop(target, None)
+        lane = self.lanes.pop(target, None)
         if lane is None:
             return
         dropped = 0
@@ -413,7 +375,7 @@ class Peer:
     def start(self, target: int, arguments: bytes, run: RemoteCoro[Any]) -> None:
         """Start a coroutine there under the number that ``run`` has; the session must be open."""
         self.runs[run.number] = run
-        if len(arguments) <= self._max_payload:
+        if len(arguments) <= self.max_payload:
             self.send(_RUN, target, run.number, arguments)
         else:
             self.post(_RUN, target, run.number, arguments)
@@ -430,7 +392,7 @@ class Peer:
             RunRefused: If the number is not of its range, or taken: it may be that of somebody else's coroutine.
         """
         if not self.first_run < number < self.first_run + RUN_NUMBERS or (
-            number in self._scheduler.by_number
+            number in self.scheduler.by_number
         ):
             raise RunRefused(f"number {number:x} is not free for a coroutine of this session")
 
@@ -485,7 +447,7 @@ class Peer:
     def send_down(self, watcher: int, observed: int, code: int, payload: bytes) -> None:
         """Tell a watcher there; behind everything that waits for it, and without a grant."""
         entry = (Kind.DOWN, watcher, observed, bytes([code]) + payload)
-        lane = self._lanes.get(watcher)
+        lane = self.lanes.get(watcher)
         if lane is not None and lane.waiting:
             lane.wait(entry, 0)
         else:

@@ -132,7 +132,7 @@ def test_receivers_that_come_and_go_leave_nothing_behind(
         network = coro.scheduler.network
         (peer,) = network.live_peers()
         assert len(peer.taking) == 0 and len(network.inbound._holders) == 0
-        assert len(peer._lanes) == 0
+        assert len(peer.lanes) == 0
         ended = weakref.ref(local)
         del local
         gc.collect()

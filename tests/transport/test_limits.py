@@ -28,7 +28,6 @@ PROMISED = {
     "own_stall": 2.0,
     "first_grant": 64 << 10,
     "most_grant": 1 << 20,
-    "message_overhead": 64,
     "grant_budget": 1 << 30,
     "lane_queue": 64 << 20,
     "handshake_timeout": 5.0,

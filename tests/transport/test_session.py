@@ -231,7 +231,7 @@ class ForgetsItsHalfBatch(Session):
 
     def detach(self, now: float, error: Exception | None = None) -> None:
         super().detach(now, error)
-        self._out, self._raw, self._size, self._run_kind = [], [], 0, 0
+        self._out, self._raw, self.batch_size, self.run_kind = [], [], 0, 0
 
 
 class NeverStopsAtTheWindow(Session):
