@@ -493,8 +493,18 @@ class Machine(asyncio.Future[T]):
             self._interrupt()
 
     def _returned(self, value: Any) -> None:
-        """The last frame has returned."""
-        self._ended()
+        """The last frame has returned: the frequent end, so what _ended() does stands here as well."""
+        self._wait = ENDED
+        self._recv = self._top = self._send = self._stack = self._context = None
+        self.scheduler.coros.discard(self)
+        if (
+            self._number
+            or self._queue is not None
+            or self._rare is not None
+            or self._pending is not None
+            or self.scheduler._changed is not None
+        ):
+            self._ended_rarely()
         _set_result(self, value)
         if self._watchers:
             self._tell(True, value)
@@ -563,16 +573,16 @@ class Machine(asyncio.Future[T]):
         """Let go of everything: cycles would wait for the garbage collector."""
         self._wait = ENDED
         self._recv = self._top = self._send = self._stack = self._context = None
+        self.scheduler.coros.discard(self)
+        self._ended_rarely()
+
+    def _ended_rarely(self) -> None:
+        """Let go of what few coroutines have: a number, messages, names; and say so where somebody waits for the last to end."""
         scheduler = self.scheduler
-        scheduler.coros.discard(self)
         if self._number:
             scheduler.by_number.pop(self._number, None)
         if scheduler._changed is not None and not scheduler.coros:
             scheduler.changed()
-        if self._queue is not None or self._rare is not None or self._pending is not None:
-            self._ended_rarely()
-
-    def _ended_rarely(self) -> None:
         self._value = self._pending = None
         queue, self._queue = self._queue, None
         if queue is not None:

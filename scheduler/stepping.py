@@ -153,7 +153,7 @@ class Stepper:
                             break
                     except StopIteration as stop:
                         # ``value`` is still what the last yield gave.
-                        if stop.value is not None or not coro.last_counts or error is not None:
+                        if not coro.last_counts or stop.value is not None or error is not None:
                             value = stop.value
                         elif not is_generator(coro._top):
                             value = None

@@ -211,8 +211,8 @@ class Receive(Wait):
         coro = self.coro
         if coro._wait is RUNNING and (not EAGER or asyncio.current_task() is cast(Any, coro)):
             # A message that is there is taken without leaving the frame, while the turn lasts.
-            queue, scheduler = coro._queue, coro.scheduler
-            if queue and scheduler.credit > 0 and coro._pending is None:
+            queue = coro._queue
+            if queue and (scheduler := coro.scheduler).credit > 0 and coro._pending is None:
                 scheduler.credit -= 1
                 message = queue.popleft()
                 if queue.attention:
