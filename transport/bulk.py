@@ -488,21 +488,27 @@ class Bulk:
         self._link = None
         self._transfers.detached()
         if isinstance(error, ProtocolError):
-            self._rule_broken(error)
-        elif error is not None:
-            log.debug("bulk connection %s ended: %s", self._name, error)
+            log.warning("bulk connection %s dropped: %s", self._name, error)
+            self._count_broken(f"{error}")
+        elif error is None or isinstance(error, (OSError, TransportError)):
+            log.debug("bulk connection %s ended: %s", self._name, error or "closed")
+        else:
+            log.error(
+                "bulk connection %s dropped; this is a bug in discoro", self._name, exc_info=error
+            )
+            self._count_broken(f"{type(error).__name__}: {error}")
         self._need()
 
-    def _rule_broken(self, error: ProtocolError) -> None:
-        log.warning("bulk connection %s dropped: %s", self._name, error)
+    def _count_broken(self, reason: str) -> None:
+        """A connection ended by a fault that the next one may have as well; after some in a row the transfers end."""
         self._broken += 1
         if self._broken < self._limits.protocol_errors:
             return
         self._broken = 0
         for number in list(self._sources):
-            self._end_source(number, TransferFailed(number, f"{error}"), f"{error}")
+            self._end_source(number, TransferFailed(number, reason), reason)
         for number in list(self._expected):
-            self._end_expected(number, TransferFailed(number, f"{error}"), refuse=f"{error}")
+            self._end_expected(number, TransferFailed(number, reason), refuse=reason)
 
 
 def _needed(size: int | None) -> int:

@@ -11,17 +11,13 @@ fast reader lets the kernel take everything and nothing ever asks us to pause. O
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import Protocol, cast
 
 from .bulkends import Target
 from .bulkframes import HEADER_BYTES, Frame, FrameType, decode_header
-from .errors import ProtocolError
 from .limits import Limits
 from .transfer import Ended, Part, Transfers
-
-log = logging.getLogger("discoro.bulk")
 
 _SCRATCH_BYTES = 4096
 Chunk = bytes | memoryview
@@ -164,7 +160,7 @@ class BulkLink(asyncio.BufferedProtocol):
         return self._scratch_view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Account for bytes that came; an exception must not get out, the transport would only log it."""
+        """Account for bytes that came; whatever is wrong with them ends the connection, and the owner is told."""
         self.heard = self._loop.time()
         if self.lost:
             return
@@ -175,11 +171,7 @@ class BulkLink(asyncio.BufferedProtocol):
                 self._filled += nbytes
                 self._parse()
                 self._wake.set()
-        except ProtocolError as exc:
-            self._error = exc
-            self.close(exc)
         except Exception as exc:
-            log.exception("bulk connection dropped because of our own mistake")
             self._error = exc
             self.close(exc)
 
@@ -234,7 +226,6 @@ class BulkLink(asyncio.BufferedProtocol):
             await self._send_all(transport)
         except Exception as exc:
             # Whatever it was: a connection that nobody sends on any more must not look alive.
-            log.debug("bulk connection: %r", exc)
             self.close(exc)
 
     async def _send_all(self, transport: asyncio.Transport) -> None:

@@ -555,6 +555,31 @@ def test_a_peer_that_goes_on_breaking_rules_ends_the_transfers_and_not_more() ->
     in_world(main)
 
 
+@pytest.mark.parametrize("end", ["sender", "receiver"])
+def test_a_mistake_of_ours_is_said_aloud_and_does_not_go_on_for_ever(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(world: World) -> None:
+        def mistake(*given: Any) -> Any:
+            raise KeyError("a mistake")
+
+        if end == "sender":
+            world.here.ready = mistake  # type: ignore[method-assign]
+        else:
+            world.there._transfers.data_begins = mistake  # type: ignore[method-assign]
+        transfer = world.here.send([b"abc"])
+        coming = world.there.expect(transfer.number, transfer.size, bytearray(3))
+        with pytest.raises(TransferFailed, match="KeyError: 'a mistake'"):
+            await transfer.done
+        with pytest.raises(TransferFailed, match="KeyError: 'a mistake'"):
+            await coming
+        assert world.dials <= LIMITS.protocol_errors + 1
+        assert caplog.text.count("this is a bug in discoro") == LIMITS.protocol_errors
+        assert "in mistake" in caplog.text  # the traceback
+
+    in_world(main)
+
+
 def test_a_dial_that_fails_is_repeated() -> None:
     async def main(world: World) -> None:
         dial, failures = world.here._dial, [1, 2, 3]
