@@ -8,6 +8,7 @@ the calls of those modules, is :meth:`~discoro.peers.peer.Peer.send_value`; a te
 
 from __future__ import annotations
 
+from asyncio import current_task
 from threading import get_ident
 from typing import Any
 
@@ -71,11 +72,11 @@ class RemoteReceiver(Reference):
             return 0
         lane.credit -= size + OVERHEAD
         # Who sends, what Network.sender_number() does.
-        if EAGER:
-            source = peer.sender_number()
+        running = peer.scheduler.running
+        if running is None or (EAGER and current_task() is not running):  # type: ignore[comparison-overlap]
+            source = 0
         else:
-            running = peer.scheduler.running
-            source = 0 if running is None else running._number or running.number
+            source = running._number or running.number
         # The batch, what Session.send() does. Numbers that are the same object need not be compared.
         if (
             session.run_kind == _SEND

@@ -84,7 +84,6 @@ class Peer:
         # Looked up once, for RemoteReceiver.send().
         self.max_payload = network.limits.max_payload
         self.wants = network.big.wants
-        self.sender_number = network.sender_number
         self.scheduler = network.scheduler
         self.send: Callable[[int, int, int, bytes], None] = self.post
 
@@ -231,7 +230,7 @@ class Peer:
         if size > self.max_payload:
             self.network.big.send_pickled(self, target, data)
             return
-        entry = (_SEND, target, self.sender_number(), data)
+        entry = (_SEND, target, self.network.sender_number(), data)
         self.queue(entry, size + OVERHEAD, limited=True)
 
     async def deliver_value(
