@@ -180,7 +180,7 @@ class Machine(asyncio.Future[T]):
         return self._number
 
     def put(self, item: Any) -> None:
-        """Hand over or queue one message, or queue a :class:`Mark`. Only in the loop's thread.
+        """Hand over or queue one message, or put a :class:`Mark` behind all that wait. Only in the loop's thread.
 
         No limit applies: ``max_mailbox`` binds local senders, the network counts bytes.
         """
@@ -493,7 +493,7 @@ class Machine(asyncio.Future[T]):
             self._interrupt()
 
     def _returned(self, value: Any) -> None:
-        """The last frame has returned: the frequent end, so what _ended() does stands here as well."""
+        """The last frame has returned: the frequent end here, so what _ended() does stands here as well."""
         self._wait = ENDED
         self._recv = self._top = self._send = self._stack = self._context = None
         self.scheduler.coros.discard(self)

@@ -19,13 +19,16 @@ from typing import Any
 
 
 class Mark:
-    """An entry that is no message: a place in the queue that somebody wants to hear of."""
+    """A place between messages that somebody wants to hear of."""
 
     __slots__ = ()
 
     def taken(self) -> None:
         """Hear that everything put before this mark has been taken. Must not raise."""
         raise NotImplementedError
+
+    def dropped(self) -> None:
+        """Hear that the receiver has ended: nothing is taken any more. Must not raise."""
 
 
 class _Room(Mark):
@@ -34,11 +37,15 @@ class _Room(Mark):
     __slots__ = ("callbacks",)
 
     def __init__(self) -> None:
-        self.callbacks: list[Callable[[], None]] = []
+        # In order, and to be found again: the values mean nothing.
+        self.callbacks: dict[Callable[[], None], None] = {}
 
     def taken(self) -> None:
-        for callback in self.callbacks:
+        callbacks, self.callbacks = self.callbacks, {}
+        for callback in callbacks:
             callback()
+
+    dropped = taken
 
 
 class Mailbox(deque[Any]):
@@ -87,7 +94,7 @@ class Mailbox(deque[Any]):
             self.attention += 1
 
     def on_room(self, callback: Callable[[], None]) -> None:
-        """Call ``callback()`` once when the next message is taken; there must be one."""
+        """Call ``callback()`` once when there is room for one message more than now; a message must be there."""
         marks = self._marks
         if not self.attention:
             room = _Room()
@@ -101,7 +108,14 @@ class Mailbox(deque[Any]):
                 room = _Room()
                 marks.appendleft((place - self.attention + 1, room))
                 self.attention = 1
-        room.callbacks.append(callback)
+        room.callbacks[callback] = None
+
+    def forget_room(self, callback: Callable[[], None]) -> None:
+        """Take :meth:`on_room` back; ignored if it was told."""
+        for _, mark in self._marks or ():
+            if isinstance(mark, _Room):
+                mark.callbacks.pop(callback, None)
+                break  # there is one at most
 
     def _begin(self, place: int, mark: Mark) -> None:
         """Count from now on: this is the only mark."""
@@ -124,9 +138,9 @@ class Mailbox(deque[Any]):
             mark.taken()
 
     def end(self) -> None:
-        """Drop all messages, and tell all marks: nobody will take anything any more."""
+        """Drop all messages, and tell all marks so: nobody will take anything any more."""
         self.clear()
         self.attention = 0
         marks, self._marks = self._marks, None
         for _, mark in marks or ():
-            mark.taken()
+            mark.dropped()

@@ -203,6 +203,7 @@ class Receive(Wait):
         if waiter is not coro:
             raise NotTheCoroutine(coro.name, "receive")
         if coro._queue:
+            waiter._wait = RUNNING  # so that what comes into the room this makes is queued, and not handed over
             waiter._value = coro._queue.take()
             return True
         return False
@@ -246,6 +247,7 @@ class TimedReceive(_Timed):
         if waiter is not coro:
             raise NotTheCoroutine(coro.name, "receive")
         if coro._queue:
+            waiter._wait = RUNNING
             waiter._value = coro._queue.take()
             return True
         if self.timeout is not None and self.timeout <= 0:
@@ -491,4 +493,15 @@ class Deliver(_Timed):
 
     def expired(self, waiter: Any) -> None:
         """Give 0: withdrawn."""
+        self._withdraw()
         waiter._wake(0)
+
+    def drop(self) -> None:
+        """Withdraw the message."""
+        super().drop()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        queue = self.target._queue
+        if queue is not None:
+            queue.forget_room(self._room)

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -333,6 +333,62 @@ def test_a_deliver_that_waits_for_room_hears_of_the_end() -> None:
             await waiting
 
     run(main, max_mailbox=1)
+
+
+@pytest.mark.parametrize("timeout", [None, 10.0])
+def test_what_waits_for_room_is_there_when_a_receive_has_made_it(timeout: float | None) -> None:
+    """Also with a receive that has a timeout, and takes its message while it begins to wait."""
+
+    async def receiver(coro: Any = None) -> list[Any]:
+        await coro.sleep()
+        got = [await coro.receive(timeout)]
+        assert await coro.sleep(0.01, "slept") == "slept"  # nothing has woken it
+        got += [await coro.receive(timeout) for _ in range(3)]
+        return got
+
+    async def main() -> None:
+        target = Coro(receiver)
+        await turns()
+        delivering = [asyncio.ensure_future(target.deliver(number)) for number in range(4)]
+        await turns()
+        target.resume()
+        assert await asyncio.gather(*delivering) == [1, 1, 1, 1]
+        assert await target == [0, 1, 2, 3]
+
+    run(main, max_mailbox=1)
+
+
+def test_a_deliver_that_was_given_up_leaves_nothing_at_the_mailbox() -> None:
+    def receiver(coro: Any = None) -> Yields:
+        yield coro.sleep()
+        return (yield coro.receive()), coro.waiting
+
+    async def main() -> None:
+        target = Coro(receiver)
+        await turns()
+        target.send("first")
+        for _ in range(3):
+            assert await target.deliver(Weak(), timeout=0.001) == 0
+            cancelled = asyncio.ensure_future(target.deliver(Weak()))
+            await turns()
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+        del cancelled
+        gc.collect()
+        assert not Weak.alive
+        target.resume()
+        assert await target == ("first", 0)
+
+    run(main, max_mailbox=1)
+
+
+class Weak:
+    """A message that can be seen to be gone."""
+
+    alive: ClassVar[weakref.WeakSet[Weak]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.alive.add(self)
 
 
 # -- time -------------------------------------------------------------------------------------------

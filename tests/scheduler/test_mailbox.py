@@ -14,6 +14,9 @@ class Noted(Mark):
     def taken(self) -> None:
         self.log.append(("mark", self.name))
 
+    def dropped(self) -> None:
+        self.log.append(("dropped", self.name))
+
 
 def test_a_mark_in_an_empty_mailbox_is_taken_at_once() -> None:
     log: list[object] = []
@@ -100,13 +103,15 @@ def test_who_still_finds_no_room_may_wait_again_while_being_told() -> None:
     assert (mailbox.take(), log, mailbox.attention) == (3, [("mark", "behind")], 0)
 
 
-def test_all_marks_are_told_when_the_mailbox_ends() -> None:
+def test_all_marks_are_told_that_nobody_takes_any_more_when_the_mailbox_ends() -> None:
     log: list[object] = []
     mailbox = Mailbox()
     mailbox.extend([1, 2])
     mailbox.put_mark(Noted(log, 1))
     mailbox.append(3)
     mailbox.put_mark(Noted(log, 2))
+    mailbox.on_room(lambda: log.append("room"))
     mailbox.end()
 
-    assert (log, list(mailbox), mailbox.attention) == ([("mark", 1), ("mark", 2)], [], 0)
+    assert log == ["room", ("dropped", 1), ("dropped", 2)]
+    assert (list(mailbox), mailbox.attention) == ([], 0)
