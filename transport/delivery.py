@@ -194,6 +194,9 @@ class Outlet(Protocol):
 class Sending:
     """The sending half of a session: entries -> batches -> kept frames -> the link that is attached.
 
+    Any line may run the garbage collector, that a finalizer, and that may send: so may a handler of a signal. What puts a batch
+    together or writes one is therefore held (:meth:`_hold`): an entry that comes meanwhile waits until that is through.
+
     Attributes:
         limits: All figures.
         inbox: What has arrived; its number rides on every frame.
@@ -212,7 +215,7 @@ class Sending:
         *("batch_bytes", "batch_message", "batch_size", "congested", "inbox", "limits", "lost"),
         *("outbox", "raw_payload", "run", "run_kind", "run_source", "run_target"),
         *("_coder", "_encode", "_flowing", "_flush_later", "_marked", "_out", "_outlet"),
-        *("_paused", "_raw", "_rooms", "_waiting", "_waiting_bytes", "_write"),
+        *("_held", "_nested", "_paused", "_raw", "_rooms", "_waiting", "_waiting_bytes", "_write"),
     )
 
     def __init__(self, limits: Limits, coder: BatchCoder, outlet: Outlet) -> None:
@@ -246,6 +249,9 @@ class Sending:
         self.run_source = 0
         # flush() has been asked for.
         self._marked = False
+        # Something puts a batch together, or writes one; and the entries that came in the midst of that.
+        self._held = False
+        self._nested: deque[tuple[int, int, int, bytes]] = deque()
         # Full batches that may not be numbered yet: (entries, raw payloads, size).
         self._waiting: deque[tuple[list[list[Any]], list[bytes], int]] = deque()
         self._waiting_bytes = 0
@@ -290,31 +296,57 @@ class Sending:
         limits = self.limits
         if length > limits.max_payload:
             raise FrameTooBig(length, limits.max_payload)
-        if self._out and self.batch_size + length > self.batch_bytes:
-            self.batch_is_full()
-        what: bytes | int = payload
-        if length >= self.raw_payload:
-            self._raw.append(payload)
-            what = length
+        if self._held:
+            self._nested.append((kind, target, source, payload))
+            return 0
         joins = kind == self.run_kind and target == self.run_target and source == self.run_source
-        if joins:
-            self.run.append(what)
-        else:
-            self.run = [kind, target, source, what]
-            self._out.append(self.run)
-            # Only some kinds share an entry: the others have exactly one payload on the wire.
-            self.run_kind = kind if kind <= _LAST_RUN else 0
+        self._held = True
+        self.run_kind = 0  # so that what comes meanwhile comes here, too
+        try:
+            if self._out and self.batch_size + length > self.batch_bytes:
+                self._close_batch()
+                self._outlet.batch_full()
+                joins = False
+            what: bytes | int = payload
+            if length >= self.raw_payload:
+                self._raw.append(payload)
+                what = length
+            if joins:
+                self.run.append(what)
+            else:
+                self.run = [kind, target, source, what]
+                self._out.append(self.run)
+            if not self._marked:
+                self._marked = True
+                self._flush_later(self)
+            self.batch_size += length + (
+                self.batch_message if joins else max(self.batch_message, ENTRY_COST)
+            )
             self.run_target = target
             self.run_source = source
-        if kind != _SEND:
-            self._count_on(kind)
-        if not self._marked:
-            self._marked = True
-            self._flush_later(self)
-        self.batch_size += length + (
-            self.batch_message if joins else max(self.batch_message, ENTRY_COST)
-        )
+            # Only some kinds share an entry: the others have exactly one payload on the wire.
+            self.run_kind = kind if kind <= _LAST_RUN else 0
+            if kind != _SEND:
+                self._count_on(kind)
+        finally:
+            self._held = False
+        if self._nested:
+            self._go_on()
         return self.batch_size
+
+    def _hold(self) -> bool:
+        """Let nothing be put together or written by anybody else until :meth:`_go_on`; False: somebody else is at it."""
+        if self._held:
+            return False
+        self._held = True
+        self.run_kind = 0
+        return True
+
+    def _go_on(self) -> None:
+        """Let entries in again, those first that came meanwhile."""
+        self._held = False
+        while self._nested and not self._held:
+            self.send(*self._nested.popleft())
 
     def _count_on(self, kind: int) -> None:
         """The numbers of runs and of results count on by one through an entry."""
@@ -325,21 +357,24 @@ class Sending:
 
     def batch_is_full(self) -> None:
         """Close the batch that is put together: :attr:`batch_size` has come to :attr:`batch_bytes`."""
-        self._close_batch()
+        self._close()
         self._outlet.batch_full()
 
     def flush(self) -> None:
         """Write what was queued, as one batch, if it may go now. Never raises."""
         self._marked = False
-        out = self._out
-        if out and self._flowing:
-            raw = self._raw
-            self._out = []
-            self.batch_size = 0
-            self.run_kind = 0
-            if raw:
-                self._raw = []
-            self._number(out, raw)
+        if self._held:
+            self._marked = True
+            self._flush_later(self)
+        elif self._flowing:
+            self._close()
+
+    def _close(self) -> None:
+        if self._hold():
+            try:
+                self._close_batch()
+            finally:
+                self._go_on()
 
     def _close_batch(self) -> None:
         """Write the batch that was put together, or let it wait for the window or the link."""
@@ -348,6 +383,8 @@ class Sending:
         self.batch_size = 0
         self.run_kind = 0
         self._raw = []  # a new list even for an empty one: the old one may wait
+        if not out:
+            return
         if self._flowing:
             self._number(out, raw)
             return
@@ -405,8 +442,13 @@ class Sending:
 
     def _pump(self) -> None:
         """Write what may go: first what must go again, then what waits; then new batches flow."""
-        if self._write is None:
-            return
+        if self._write is not None and self._hold():
+            try:
+                self._write_on()
+            finally:
+                self._go_on()
+
+    def _write_on(self) -> None:
         outbox, limits = self.outbox, self.limits
         if outbox.behind and not self._paused:
             frames = outbox.next_again(limits.resend_ahead)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from typing import Any
+
 import pytest
 
-from discoro.transport.delivery import Inbox, Outbox
+from discoro.transport.delivery import Inbox, Outbox, Sending
 from discoro.transport.errors import FrameTooBig, ProtocolError
-from discoro.transport.frames import HEADER, BatchCoder, FrameType
+from discoro.transport.frames import HEADER, BatchCoder, FrameType, Kind
 from discoro.transport.limits import Limits
 from tests.transport.pairs import SMALL, Shell, make_session
 
@@ -198,3 +201,64 @@ def test_a_write_that_raises_breaks_the_link_and_loses_nothing() -> None:
     session.send(1, 7, 9, b"x")
     session.flush()
     assert len(shell.broken) == 1 and len(session.unacknowledged()) == 1
+
+
+@pytest.mark.parametrize("length", [10, 2_000, 70_000])
+def test_what_a_finalizer_sends_in_the_midst_of_sending_comes_whole_and_in_its_place(
+    length: int,
+) -> None:
+    """The garbage collector runs at the k-th allocation, and what it collects sends: in every line that allocates."""
+    payload = bytes(length)
+    for after in range(1, 160):
+        frames: list[bytes] = []
+        sending = Sending(Limits(), BatchCoder(Limits()), Turns())
+        sending._write, sending._flowing = frames.append, True
+        expected = {7: [(4, b"%d" % number + payload[:2000]) for number in range(60)], 9: []}
+
+        class Last:
+            def __init__(self, sending: Sending, sent: list[Any]) -> None:
+                self.sending, self.sent, self.me = sending, sent, self
+
+            def __del__(self) -> None:
+                for number in range(3):
+                    self.sending.send(Kind.SEND, 9, 5, b"%d" % number + payload)
+                    self.sent.append((5, b"%d" % number + payload))
+
+        gc.collect()
+        Last(sending, expected[9])
+        usual = gc.get_threshold()
+        gc.disable()
+        gc.set_threshold(gc.get_count()[0] + after, 1000, 1000)
+        try:
+            gc.enable()
+            for source, data in expected[7]:
+                sending.send(Kind.SEND, 7, source, data)
+            sending.flush()
+        finally:
+            gc.set_threshold(*usual)
+            gc.enable()
+        gc.collect()
+        sending.flush()
+        sending.validate()
+        entries = [one for frame in frames for one in BatchCoder(Limits()).entries_of(frame)]
+        came = {7: [], 9: []}  # type: ignore[var-annotated]
+        for one in entries:
+            came[one.target].append((one.source, one.payload))
+        assert came == expected, f"a collection at allocation {after}"
+        numbers = [int.from_bytes(frame[8:16], "big") for frame in frames]
+        assert numbers == list(range(1, len(frames) + 1))
+
+
+class Turns:
+    """An outlet whose turns the test ends itself."""
+
+    def flush_later(self, sending: Any) -> None: ...
+
+    def batch_full(self) -> None: ...
+
+    def link_broken(self, sending: Any, error: Exception) -> None:
+        raise error
+
+    def overfull(self, sending: Any) -> None: ...
+
+    def future(self) -> Any: ...
