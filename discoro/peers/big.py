@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from discoro.errors import DiscoroError, MailboxFull, MessageRefused, NoSuchCoro
 from discoro.outcomes import FAILED, failed
@@ -304,6 +304,16 @@ class BigMessages:
             take_back()
             raise
         return take_back
+
+    def drop_waiting(self, peer: Peer, payload: bytes) -> bool:
+        """An entry that waited for a grant will never leave: its receiver has ended. True: nobody had to be told."""
+        kind, receipt, _, listed = cast(list[Any], codec.decode(payload, self._network.limits))
+        for number, _ in listed:
+            peer.bulk.cancel(number, "its receiver has ended")
+        if kind != Kind.DELIVER:
+            return True
+        peer.receipt_came(receipt, NoSuchCoro())
+        return False
 
     # --- receiving
 

@@ -18,7 +18,7 @@ from discoro.messages import Done, Ended, Finish, Watch
 from discoro.outcomes import NO_SUCH, decode_outcome, failed
 from discoro.scheduler import MonitorException
 from discoro.shipping.values import dumps, encode_exception
-from discoro.transport.errors import FrameTooBig, LaneFull, TransferFailed
+from discoro.transport.errors import FrameTooBig, LaneFull, SessionLost, TransferFailed
 from discoro.transport.frames import Kind
 from discoro.transport.lanes import OVERHEAD, OutLane
 
@@ -50,6 +50,10 @@ class Peer:
         watched: (observed number, watcher number) -> the watcher here and what it observes there.
         taking: What each receiver here has from there, by its number.
         thread: Identity of the thread of the scheduler's loop, in which alone it is used.
+        lanes: The grants of receivers there, by their number; who has one has a session.
+        max_payload: The longest message that goes into a batch.
+        wants: Whether a value is big, at a glance.
+        scheduler: The scheduler of the network.
         send: Queues an entry that surely fits into a batch, while the session stands; :meth:`post` does all others.
     """
 
@@ -164,6 +168,13 @@ class Peer:
             self.session.send(kind, target, source, payload)
         except FrameTooBig:
             self.network.big.post_whole(self, kind, target, source, payload)
+        except SessionLost:
+            pass  # it has just ended, and we hear of that next
+
+    def flush(self) -> None:
+        """Write what was queued now, not at the end of this turn."""
+        if self.session is not None:
+            self.session.flush()
 
     def when_open(self, act: Callable[[], object]) -> None:
         """Call ``act`` once the session, which is not open yet, is: in its turn among what was posted."""
@@ -360,9 +371,9 @@ class Peer:
             if kind == Kind.DELIVER:
                 receipt = int.from_bytes(payload[:8], "big")
                 self.receipt_came(receipt, NoSuchCoro())
-            elif kind == Kind.DOWN:
-                continue
-            else:
+            elif kind == Kind.BIG:
+                dropped += self.network.big.drop_waiting(self, payload)
+            elif kind != Kind.DOWN:
                 dropped += 1
         if dropped:
             log.debug(

@@ -11,7 +11,8 @@ import pytest
 from discoro import Coro, Scheduler
 from discoro.errors import MailboxFull, NoSuchCoro, PeerLost, PeerUnreachable
 from discoro.remotecoro import RemoteCoro
-from tests.kit import run_async
+from discoro.transport.frames import Kind
+from tests.kit import eventually, run_async
 from tests.processes import World, free_port, world
 from tests.proxy import CuttingProxy
 
@@ -122,5 +123,60 @@ def test_closing_tells_who_waits(tmp_path: Path) -> None:
         with pytest.raises(PeerLost, match="closed"):
             await finishing
         collecting.terminate()
+
+    two_schedulers(tmp_path, main)
+
+
+def test_who_waits_for_a_grant_is_told_when_the_receiver_ends_and_nothing_is_kept(
+    tmp_path: Path,
+) -> None:
+    async def main(here: World, server: Scheduler) -> None:
+        async with here.scheduler(name="client") as client:
+            ending: Any = server.spawn(collect_one, (ended := asyncio.Event(),))
+            there = reference(client, ending, server.location.port)
+            await there.deliver("first")
+            for _ in range(400):
+                there.send(bytes(1000))
+            there.send(bytes(2_000_000))
+            delivering = [
+                asyncio.ensure_future(there.deliver(bytes(size))) for size in (10, 3_000_000)
+            ]
+            await asyncio.sleep(0.1)
+            assert not any(one.done() for one in delivering)
+            ended.set()
+            results = await asyncio.gather(*delivering, return_exceptions=True)
+            assert [type(result) for result in results] == [NoSuchCoro] * 2
+            (peer,) = client.network.live_peers()
+            await eventually(lambda: not peer.bulk._sources)
+
+    two_schedulers(tmp_path, main)
+
+
+async def collect_one(ended: asyncio.Event, coro: Any = None) -> None:
+    await coro.receive()
+    await ended.wait()
+
+
+def test_the_end_of_a_receiver_grants_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had not taken is no reason to send more to nobody."""
+
+    async def main(here: World, server: Scheduler) -> None:
+        async with here.scheduler(name="client") as client:
+            ending: Any = server.spawn(collect_one, (ended := asyncio.Event(),))
+            there = reference(client, ending, server.location.port)
+            await there.deliver("first")
+            for _ in range(400):
+                there.send(bytes(1000))
+            await eventually(lambda: ending._queue is not None and bool(ending._queue.attention))
+            posted: list[int] = []
+            (peer,) = server.network.live_peers()
+            monkeypatch.setattr(peer, "post", lambda kind, *rest: posted.append(kind))
+            ended.set()
+            await ending
+            assert posted == [Kind.GONE]
+            monkeypatch.undo()
+            peer.post(Kind.GONE, ending.number, 0, b"")
 
     two_schedulers(tmp_path, main)
