@@ -12,9 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from sys import getrefcount
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from discoro.errors import NotPicklable, RunRefused
+from discoro.errors import ComputationClosed, NotPicklable, RunRefused
 from discoro.hosting import Hosted, Hosting
 from discoro.localcoro import LocalCoro
 from discoro.logs import end_in_words, in_words, run_number
@@ -37,6 +38,9 @@ _REFUSED = 3
 _RESULT = int(Kind.RESULT)
 # A result up to this length surely fits into a batch.
 _SMALL = 256
+# Seconds that a turn in which runs begin may take, before word of the next ones is not left to its end; and for how many turns.
+_LONG_TURN = 0.01
+_CAREFUL_TURNS = 16
 _set_result = asyncio.Future.set_result
 # References to a returned value, and to its coroutine (the most, where something woke it), that the end of a run itself holds when
 # it tells the result: beyond them somebody else may still change the value, or ask the coroutine for it. Tests hold the figures.
@@ -71,13 +75,19 @@ class HostedCoro(LocalCoro[Any]):
 
 
 class Place:
-    """Where the runs of one computation take place: its code, and the context that each gets a copy of."""
+    """Where the runs of one computation take place: its code, and the context that each gets a copy of.
 
-    __slots__ = ("context", "space")
+    Attributes:
+        careful: For so many turns more its runs are told of before their first step, which may take long: then whoever
+            starts one after the other would wait for each. At first, and after a turn that took long.
+    """
+
+    __slots__ = ("careful", "context", "space")
 
     def __init__(self, space: CodeSpace, context: Context) -> None:
         self.space = space
         self.context = context
+        self.careful = 1
 
 
 class HostedRuns:
@@ -106,6 +116,9 @@ class HostedRuns:
         self._begun: list[tuple[Peer, list[int]]] = []
         self._late: list[tuple[Peer, list[int]]] = []
         self._marked = False
+        # Where those of this turn have begun, and when that was.
+        self._begun_at: set[Place] = set()
+        self._since = 0.0
         self._debug = False
 
     # --- the start
@@ -138,7 +151,7 @@ class HostedRuns:
             except Exception as error:
                 self._refuse(peer, (number,), error)
         if coros:
-            self._begin(peer, hosted, detach, coros)
+            self._begin(peer, hosted, place, detach, coros)
 
     def run_big(
         self,
@@ -158,7 +171,7 @@ class HostedRuns:
         except Exception as error:
             self._refuse(peer, (number,), error)
         else:
-            self._begin(peer, hosted, detach, [coro])
+            self._begin(peer, hosted, place, detach, [coro])
 
     def _made(
         self, peer: Peer, hosted: Hosted, place: Place, number: int, arguments: tuple[Any, ...]
@@ -173,13 +186,16 @@ class HostedRuns:
                 scheduler, place.space.entry, args, kwargs, place.context.copy(), hosted.name
             )
         except TypeError as error:
-            raise RunRefused(f"{hosted.name}: {error}") from error
+            text = f"{error}"
+            raise RunRefused(text if hosted.name in text else f"{hosted.name}: {text}") from None
         coro._number = number
         coro._peer = peer
         coro._runs = self
         return coro
 
-    def _begin(self, peer: Peer, hosted: Hosted, detach: bool, coros: list[HostedCoro]) -> None:
+    def _begin(
+        self, peer: Peer, hosted: Hosted, place: Place, detach: bool, coros: list[HostedCoro]
+    ) -> None:
         numbers = [coro._number for coro in coros]
         self._hosting.started(hosted, numbers, detach)
         self._debug = log.isEnabledFor(logging.DEBUG)
@@ -187,10 +203,19 @@ class HostedRuns:
             for number in numbers:
                 log.debug("run %d of %s: %s begins", run_number(number), peer.name, hosted.name)
         self._scheduler._begin_all(coros)  # this is the loop's thread
-        self._begun.append((peer, numbers))
+        if place.careful:
+            _tell_started(peer, numbers)
+            peer.flush()
+        else:
+            self._begun.append((peer, numbers))
+        if not self._begun_at:
+            self._since = monotonic()
+        self._begun_at.add(place)
         self._mark()
 
     def _refuse(self, peer: Peer, numbers: Iterable[int], error: Exception) -> None:
+        if isinstance(error, (RunRefused, ComputationClosed)):
+            error.__traceback__ = None  # of our insides alone; the text says all
         for number in numbers:
             log.info("run %d of %s: refused: %s", run_number(number), peer.name, in_words(error))
             peer.post(Kind.OUTCOME, number, _REFUSED, encode_exception(error))
@@ -205,6 +230,7 @@ class HostedRuns:
     def flush(self) -> None:
         """The turn ends: tell the starters of those that go on. One whose turn has not come is told the next time."""
         self._marked = False
+        self._judge_turn()
         begun, self._begun = self._begun, []
         late, self._late = self._late, []
         by_number = self._by_number
@@ -218,6 +244,15 @@ class HostedRuns:
                 self._late.append((peer, waiting))
         if self._late:
             self._mark()
+
+    def _judge_turn(self) -> None:
+        """See how long those took that have begun."""
+        if not self._begun_at:
+            return
+        long = monotonic() - self._since > _LONG_TURN
+        for place in self._begun_at:
+            place.careful = _CAREFUL_TURNS if long else max(0, place.careful - 1)
+        self._begun_at.clear()
 
     # --- the end
 

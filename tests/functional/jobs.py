@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Any
 
 from discoro import Channel, Coro, Scheduler
@@ -19,6 +20,13 @@ def add(a: int, b: int = 10, *, c: int = 0) -> Any:
 async def multiply(a: int, b: int) -> int:
     await asyncio.sleep(0)
     return a * b
+
+
+async def compute_until(path: str) -> str:
+    """Hold the server, as a long computation does, until a file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    return path
 
 
 def fail(text: str) -> Any:

@@ -277,7 +277,7 @@ def test_a_computation_that_kills_its_process_is_told_to_its_client(own: World) 
 
     async def main(coro: Any = None) -> None:
         with pytest.raises(PeerLost, match="server-1"):
-            await started(server.location, jobs.kill_own_process)
+            await (await started(server.location, jobs.kill_own_process))
 
     own.run(main, limits=QUICK)
 

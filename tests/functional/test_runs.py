@@ -54,6 +54,31 @@ def test_a_generator_client_works_with_yield(shared: World, server: ServerProgra
     assert shared.scheduler().run(client) == (6, 0, 0)
 
 
+def test_a_run_that_computes_is_there_before_it_is_through(
+    shared: World, server: ServerProgram, other: ServerProgram, tmp_path: Path
+) -> None:
+    """So `await computation.run` in a loop keeps all servers busy, not one after the other."""
+
+    async def main() -> None:
+        async with shared.scheduler():
+            computation: Computation[Any, Any] = Computation(jobs.compute_until)
+            for each in (server, other):
+                await computation.setup(each.location)
+            for turn in range(3):
+                names = [str(tmp_path / f"{turn} {place}") for place in "ab"]
+                runs = [
+                    await computation.run(each.location, name)
+                    for each, name in zip((server, other), names, strict=True)
+                ]
+                with pytest.raises(TimeoutError):
+                    await runs[0].finish(timeout=0.05)
+                for name in names:
+                    Path(name).touch()
+                assert [await run for run in runs] == names
+
+    run_async(main)
+
+
 def test_setup_twice_gives_0_and_many_runs_share_globals(
     shared: World, server: ServerProgram
 ) -> None:
