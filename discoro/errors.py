@@ -158,6 +158,12 @@ class ServerKilled(PeerLost):
         self.exit_code = exit_code
         self.why = why
 
+    def once_more(self) -> ServerKilled:
+        """The same, for somebody who calls that process later: it tells what to do where another one has taken its place."""
+        now = "where its node has started it again, that is another process: locate it, and set up there"
+        why = f"{self.why}; {now}" if self.why else now
+        return ServerKilled(self.signal, self.exit_code, self.location, why)
+
 
 class AuthenticationFailed(PeerError):
     """The two ends could not prove the same secret to each other; nothing was sent.

@@ -21,7 +21,7 @@ from discoro.transport.lanes import OVERHEAD
 
 # A plain number: a member of an enum costs several times as much.
 _SEND = int(Kind.SEND)
-# Of send() alone; and whether it is at work.
+# Of send() alone; and whether it is at work: see dict_packer().
 _pack = dict_packer()
 _packing = False
 
@@ -77,7 +77,7 @@ class RemoteReceiver(Reference):
             source = 0
         else:
             source = running._number or running.number
-        # The batch, what Session.send() does. Numbers that are the same object need not be compared.
+        # The batch, what Session.send() does. Numbers that are the same object need not be compared; equal ones that are not, it compares.
         if (
             session.run_kind == _SEND
             and session.run_target is target

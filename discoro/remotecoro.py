@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from discoro.coro import Coro
-from discoro.errors import PeerLost, PeerUnreachable, ServerKilled
+from discoro.errors import NoSuchCoro, PeerLost, PeerUnreachable, ServerKilled
 from discoro.messages import Adjust
 from discoro.outcomes import raisable
 from discoro.receiver import RemoteReceiver
@@ -74,7 +74,10 @@ class RemoteCoro(RemoteReceiver, Coro[T], Waitable):
         """See :meth:`Coro.deliver`."""
         self.network.check_thread("deliver")
         check_timeout(timeout)
-        return await self.peer().deliver_value(self.number, msg, timeout, self.code)
+        try:
+            return await self.peer().deliver_value(self.number, msg, timeout, self.code)
+        except NoSuchCoro:
+            raise NoSuchCoro(f"{self.name} at {self.location}") from None
 
     async def finish(self, timeout: float | None = None) -> T:
         """See :meth:`Coro.finish`."""
@@ -316,6 +319,17 @@ class Start(Word, Generic[T]):
         self._peer = peer
         self._steps: Generator[Any, Any, Coro[T]] | None = None
 
+    def __repr__(self) -> str:
+        run = self._of
+        return f"<the start of {run.name} at {run.location}: await or yield it>"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{self._forgotten} has no {name!r}")
+
+    @property
+    def _forgotten(self) -> str:
+        return "what computation.run() gives is awaited first (`remote = await computation.run(...)`, or yield); it"
+
     def __await__(self) -> Generator[Any, Any, Coro[T]]:
         run = self._of
         if run.started:
@@ -365,6 +379,8 @@ class Start(Word, Generic[T]):
     def send(self, value: Any) -> Any:
         """Go on."""
         if self._steps is None:
+            if value is not None:
+                raise TypeError(f"{self._forgotten} takes no messages")
             self._steps = self.__await__()
         return self._steps.send(value)
 

@@ -206,8 +206,18 @@ class Scheduler(_local.Scheduler):
         return 0
 
     async def _look_for_peers(self) -> None:
-        await self.network.start()
-        await self.network.meeting.search(lambda: not self.network.status)
+        network = self.network
+        await network.start()
+        saying = network.loop.call_later(SAY_WHY_AFTER, self._say_why_alone)
+        try:
+            await network.meeting.search(lambda: not network.status)
+        finally:
+            saying.cancel()
+
+    def _say_why_alone(self) -> None:
+        """Somebody waits for peers, and there is none yet: the program may be silent for ever."""
+        if self.network.status and not self.network.live_peers():
+            log.warning("still looking for peers: %s", self.network.meeting.why())
 
     async def locate(self, name: str, timeout: float | None = None) -> Location | None:
         """Await: find the peer scheduler of a name. A cancelled wait leaves nothing behind.

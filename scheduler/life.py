@@ -79,6 +79,8 @@ class Life(Stepper):
         self.is_open = False
         self.is_closed = False
         self.interrupted = False
+        #: What those are told who wait for a coroutine that the close has ended.
+        self.end_reason = "the scheduler closed"
         self.thread: exits.LoopThread | None = None
         self._changed: asyncio.Future[None] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -216,7 +218,7 @@ class Life(Stepper):
         if self._stop is not None and not self._stop.done():
             self._stop.set_result(wait)
         elif not wait:  # it waits already: no longer
-            self.terminate_all("the scheduler closed")
+            self.terminate_all(self.end_reason)
 
     def interrupt(self) -> None:
         """End everything within a second: Ctrl-C."""
@@ -268,7 +270,7 @@ class Life(Stepper):
         started = time.monotonic()
         while not self.coros <= given_up:
             for coro in list(self.coros):  # again and again: a clean-up may start new ones
-                coro._terminate_once("the scheduler closed")
+                coro._terminate_once(self.end_reason)
             grace = INTERRUPT_GRACE if self.interrupted else TERMINATE_GRACE
             left = started + grace - time.monotonic()
             if left <= 0:

@@ -6,7 +6,8 @@ and write a line that names its speaker::
 
     RS (0x1e)  name of the coroutine, may be empty  US (0x1f)  text  LF
 
-Whatever stands in the pipe without that is C code's. The parent shows ``[server coroutine] text`` or ``[server] text``.
+Whatever stands in the pipe without that is C code's. The parent shows ``[server coroutine] text`` or ``[server] text``, and in that
+the names that users gave their files, not those that shipped code has in a server.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import threading
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import IO, Any
+
+from discoro.shipping.privatenames import plain_text
 
 speaker: ContextVar[str] = ContextVar("discoro_speaker", default="")
 """Name of the coroutine that runs in this context; threads of ``to_thread`` inherit it."""
@@ -181,7 +184,7 @@ class CarriedLines:
 
 
 def _text(data: bytes) -> str:
-    return data.rstrip(b"\r").decode("utf-8", "backslashreplace")
+    return plain_text(data.rstrip(b"\r").decode("utf-8", "backslashreplace"))
 
 
 class Terminal:

@@ -66,6 +66,7 @@ async def serve_computations(
         outbound_only=settings.join is not None,
         predecessor=settings.last_end,
     ) as scheduler:
+        scheduler.end_reason = f"server {settings.name} was stopped, or its node was"
         hosting: discoro.Coro[None] = discoro.Coro(discoro.discoro_server)
         while scheduler.network.server is None and hosting.is_alive():
             await asyncio.sleep(0)

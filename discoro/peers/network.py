@@ -350,7 +350,7 @@ class Network:
         """Dial a process that a reference names, at each address that may lead there."""
         dead = self.book.dead(peer.process)
         if dead is not None:
-            raise dead
+            raise dead.once_more()
         ways = self.book.ways(peer.process, peer.hint)
         if not ways:
             raise PeerUnreachable(
@@ -383,6 +383,10 @@ class Network:
         """
         if isinstance(where, (RemoteCoro, LocalCoro)):
             where = where.location
+        if where is None:
+            raise TypeError(
+                "a peer is a Location or a reference, not None: `locate` gives None where nobody was found in time"
+            )
         if not isinstance(where, Location):
             raise TypeError(
                 f"a peer is a Location or a reference, as Coro.locate gives, not {where!r}"

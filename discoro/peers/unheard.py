@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from discoro.scheduler.errors import DiscoroError
+from discoro.errors import PeerError
 from discoro.scheduler.outcome import Failed
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ class Unheard:
         self._failed: list[RemoteCoro[Any]] = []
 
     def add(self, run: RemoteCoro[Any]) -> None:
-        """A coroutine that was started from here has failed. Lost sessions are said elsewhere, once for all."""
+        """A coroutine that was started from here has failed, or was refused. Lost sessions are said elsewhere, once for all."""
         outcome = run.outcome
         if run.heard or not isinstance(outcome, Failed):
             return
-        if isinstance(outcome.exception, DiscoroError):
+        if isinstance(outcome.exception, PeerError):
             return
         if not self._failed:
             self._network.loop.call_later(GRACE, self.say)
@@ -40,8 +40,17 @@ class Unheard:
         """Log those that nobody has heard of since."""
         failed, self._failed = self._failed, []
         for run in failed:
-            if not run.heard and isinstance(run.outcome, Failed):
-                run.heard = True
+            if run.heard or not isinstance(run.outcome, Failed):
+                continue
+            run.heard = True
+            if run.refused is not None:
+                log.error(
+                    "coroutine %s was not started at %s, and nobody has asked (await or yield computation.run(...) raises this): %s",
+                    run.name,
+                    run.location,
+                    run.refused,
+                )
+            else:
                 log.error(
                     "coroutine %s at %s failed, and nobody has asked",
                     run.name,

@@ -169,8 +169,9 @@ class _Collection:
                 try:
                     _Collection(self.entry)._dump(thing)
                 except Exception as own:
-                    raise self._explained(thing, own) from own
-            raise self._explained(value, error) from error
+                    own.__context__ = None  # the first try failed alike
+                    raise self._explained(thing, own) from _users(own)
+            raise self._explained(value, error) from _users(error)
 
     def _explained(self, thing: Any, error: Exception) -> Exception:
         name = getattr(thing, "__qualname__", None)
@@ -324,6 +325,15 @@ class _BundlePickler(CodePickler):
 def _program_file() -> str:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     return os.path.abspath(path) if isinstance(path, str) else ""
+
+
+def _users(error: Exception) -> Exception | None:
+    """The error, where users' own code raised it; None: its traceback shows them nothing but our insides."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return None if module.partition(".")[0] == "discoro" else error
 
 
 __all__ = ["collect", "file_item"]

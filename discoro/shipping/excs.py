@@ -83,7 +83,7 @@ def encode_exception(error: BaseException, traceback_text: str | None = None) ->
 def decode_exception(data: bytes | memoryview, names: NameResolver | None = None) -> BaseException:
     """Return the exception whose bytes these are; never raises, except KeyboardInterrupt.
 
-    Its ``__cause__`` is a :class:`RemoteTraceback`.
+    Its ``__cause__`` is a :class:`RemoteTraceback`, where it was raised there.
 
     Args:
         data: What :func:`encode_exception` returned.
@@ -95,7 +95,8 @@ def decode_exception(data: bytes | memoryview, names: NameResolver | None = None
         return RemoteError("unreadable", f"an exception arrived damaged: {failure}", "")
     error = _whole(whole, names) or _bare(bare, names) or RemoteError(name, text, remote)
     _translate(error)
-    error.__cause__ = RemoteTraceback(remote, frames)
+    # Of what was never raised there, only told, there is no traceback.
+    error.__cause__ = RemoteTraceback(remote, frames) if frames else None
     return error
 
 

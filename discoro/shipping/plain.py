@@ -109,7 +109,8 @@ def unpacked(data: bytes) -> Any:
 def all_unpacked(payloads: Sequence[bytes | memoryview]) -> list[Any] | None:
     """Return the values of many messages, read as one array in a third less time; None where that is not possible.
 
-    It is not where one of them was not packed, or is damaged: then each has to be looked at alone.
+    It is not where one of them was not packed, or the whole is damaged: then each has to be looked at alone. A sender whose pieces
+    are no values by themselves, but are as many together, gets those.
     """
     try:
         if PICKLED in bytes(map(_first, payloads)):

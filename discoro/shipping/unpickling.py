@@ -81,12 +81,6 @@ def loads_each(
     values = []
     for data in payloads:
         try:
-            if type(data) is bytes and data[0] == PICKLED and 147 not in data:
-                values.append(_loads(data))  # what loads() does, without the call
-                continue
-        except Exception:
-            pass  # said below
-        try:
             values.append(loads(data, names))
         except Exception as error:
             failed(error)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import discoro
 from discoro.node.console import LONGEST, MOST_PARTIAL, CarriedLines, SpokenLines, Terminal, speaker
+from discoro.shipping.privatenames import private_file
 
 
 @pytest.fixture
@@ -112,6 +113,16 @@ def test_c_code_that_leaves_a_line_open_does_not_swallow_the_next() -> None:
     lines = CarriedLines("s")
     got = lines.receive_data(b"C says \x1ea\x1fhello\nplain\n")
     assert got == ["[s] C says \n[s a] hello\n", "[s] plain\n"]
+
+
+def test_files_of_shipped_code_have_the_names_that_users_gave_them() -> None:
+    lines = CarriedLines("s")
+    private = private_file("0" * 32, "/home/me/work.py").encode()
+    said = b'\x1ef\x1f  File "' + private + b'", line 5, in f\n' + private + b":5: UserWarning\n"
+    assert lines.receive_data(said) == [
+        '[s f]   File "/home/me/work.py", line 5, in f\n',
+        "[s] /home/me/work.py:5: UserWarning\n",
+    ]
 
 
 def test_an_endless_line_is_cut() -> None:

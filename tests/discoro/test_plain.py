@@ -211,3 +211,10 @@ def test_what_is_read_is_bounded_by_its_own_length() -> None:
         with pytest.raises(UndecodableValue):
             loads(head)
     assert plain.unpacked(b"\x91" * 3 + b"\xc0") == (((None,),),)
+
+
+def test_a_message_that_would_end_the_process_ends_itself_alone_also_among_others() -> None:
+    exits = b"\x80\x04csys\nexit\n)R."
+    failures: list[Exception] = []
+    assert loads_each([dumps(1), exits, dumps([2])], None, failures.append) == [1, [2]]
+    assert [type(error) for error in failures] == [UndecodableValue]

@@ -321,6 +321,63 @@ return (yield coroutine.finish(10))
     assert node.ends() == 0
 
 
+def test_who_goes_on_calling_a_server_that_was_started_again_is_told_what_to_do(
+    start: Start,
+) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    body = (
+        FIND.format(name="bob-1")
+        + """
+computation = discoro.Computation(die)
+yield computation.setup(peer)
+coroutine = yield computation.run(peer, -9)
+errors = []
+for call in (coroutine.finish, *[lambda: computation.run(peer, -9)] * 20):
+    try:
+        yield call()
+    except discoro.errors.ServerKilled as error:
+        errors.append(error)
+frames = errors[-1].__traceback__
+depth = 0
+while frames is not None:
+    depth, frames = depth + 1, frames.tb_next
+assert depth < 15, depth  # it is another error each time, and does not grow
+again = yield scheduler.locate("bob-1", timeout=20)
+yield computation.setup(again)
+return "|".join(map(str, errors[:2]))
+"""
+    )
+    first, second = says(node, body).split("|")
+    assert first.endswith("its process was ended by SIGKILL (9)")
+    assert second.endswith(
+        "SIGKILL (9): where its node has started it again, that is another process: locate it, and set up there"
+    )
+    node.process.terminate()
+    assert node.ends() == 0
+
+
+def test_who_waits_for_a_coroutine_whose_node_is_stopped_is_told_so(start: Start) -> None:
+    node = start("-c", "1", "-n", "bob").ready()
+    body = (
+        FIND.format(name="bob-1")
+        + """
+computation = discoro.Computation(work)
+yield computation.setup(peer)
+coroutine = yield computation.run(peer, 60.0)
+try:
+    yield coroutine.finish()
+except discoro.errors.Terminated as error:
+    return str(error)
+"""
+    )
+    running = program(node, body)
+    node.says("works")
+    node.process.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=90)
+    assert "server bob-1 was stopped, or its node was" in out, err
+    node.ends()
+
+
 def test_nodes_of_one_name_work_in_folders_of_their_own(start: Start) -> None:
     nodes = [start("-c", "1", "-n", "bob").ready() for _ in range(2)]
     folders = {os.readlink(f"/proc/{node.server()['pid']}/cwd") for node in nodes}
