@@ -18,6 +18,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import IO, Any
@@ -44,6 +45,8 @@ LONGEST = 8192
 """Text without a line end is passed on after so many characters."""
 MOST_PARTIAL = 256
 """Unfinished lines kept; the oldest is passed on when there are more."""
+PATIENCE = 1.0
+"""Seconds between two looks at unfinished lines; what both find is passed on: somebody waits to see the dots."""
 
 
 class SpokenLines(io.TextIOBase):
@@ -54,6 +57,9 @@ class SpokenLines(io.TextIOBase):
         self._partial: dict[
             tuple[str, int], str
         ] = {}  # (speaker, thread) -> text without its line end
+        # When they are looked at next, by a loop that one was left in; and those that the last look has found.
+        self._look_at = 0.0
+        self._found: set[tuple[str, int]] = set()
         self._lock = threading.RLock()  # reentrant: a finalizer that prints may run inside write
         os.register_at_fork(after_in_child=self._forked)
 
@@ -95,6 +101,7 @@ class SpokenLines(io.TextIOBase):
             self._emit(name, lines)
             if rest:
                 self._partial[key] = rest
+                self._look_later()
                 if len(self._partial) > MOST_PARTIAL:
                     (oldest, _), other = next(iter(self._partial.items()))
                     del self._partial[next(iter(self._partial))]
@@ -107,6 +114,27 @@ class SpokenLines(io.TextIOBase):
             for (name, _), rest in self._partial.items():
                 self._emit(name, [rest])
             self._partial.clear()
+
+    def _look_later(self) -> None:
+        now = time.monotonic()
+        if now <= self._look_at + PATIENCE:  # somebody will, unless his loop has ended
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a thread without one; the next who has one looks after both
+            return
+        self._look_at = now + PATIENCE
+        loop.call_later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Pass on what was unfinished the last time already."""
+        with self._lock:
+            for key in self._found & self._partial.keys():
+                self._emit(key[0], [self._partial.pop(key)])
+            self._found = set(self._partial)
+            self._look_at = 0.0
+            if self._found:
+                self._look_later()
 
     def _emit(self, name: str, lines: Iterable[str]) -> None:
         data = "".join(f"\x1e{name}\x1f{line}\n" for line in lines).encode(
@@ -121,6 +149,7 @@ class SpokenLines(io.TextIOBase):
     def _forked(self) -> None:
         self._lock = threading.RLock()  # another thread may have held it at the fork
         self._partial.clear()  # the parent of this child writes it
+        self._look_at = 0.0
 
 
 class _SpokenBytes(io.RawIOBase):

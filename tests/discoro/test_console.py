@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import discoro
+from discoro.node import console
 from discoro.node.console import LONGEST, MOST_PARTIAL, CarriedLines, SpokenLines, Terminal, speaker
 from discoro.shipping.privatenames import private_file
+from tests.kit import run_async
 
 
 @pytest.fixture
@@ -79,6 +82,29 @@ def test_what_has_no_line_end_is_written_at_the_end(pipe: tuple[int, SpokenLines
     stream.finish()
     stream.finish()
     assert carried(readable) == "[s a] rest\n"
+
+
+def test_dots_are_seen_while_they_are_printed(
+    pipe: tuple[int, SpokenLines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nobody prints after them; and lines that are finished soon stay whole."""
+    monkeypatch.setattr(console, "PATIENCE", 0.05)
+    readable, stream = pipe
+
+    async def main() -> None:
+        for _ in range(2):
+            say(stream, "a", "...", end="")
+            assert carried(readable) == ""
+            seen = ""
+            while not seen:
+                await asyncio.sleep(0.01)
+                seen = carried(readable)
+            assert seen == "[s a] ...\n"
+        say(stream, "a", "half", end=" ")
+        say(stream, "a", "and half")
+        assert carried(readable) == "[s a] half and half\n"
+
+    run_async(main)
 
 
 def test_text_without_line_ends_does_not_pile_up(pipe: tuple[int, SpokenLines]) -> None:
