@@ -310,7 +310,7 @@ class Parent:
         self._status = INTERRUPTED
         if self._interrupts > 1:
             for server in self.servers:
-                server.kill()
+                server.kill("Ctrl-C was typed again")
         else:
             self.show(
                 f"discoro: ending, at most {DRAIN:.0f} s for the running work; Ctrl-C again: now\n",

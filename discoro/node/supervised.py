@@ -334,9 +334,10 @@ class Supervised:
         if self.child is not None:
             self.child.order('{"order": "terminate"}')
 
-    def kill(self) -> None:
+    def kill(self, why: str = "its work did not end in time") -> None:
         """End it and all of its group now."""
         if self.child is not None:
+            self._by_node = self._by_node or why
             self.child.kill_group()
 
     # --- status ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from discoro.errors import DiscoroError, PeerBusy, PeerUnreachable
@@ -206,7 +206,7 @@ class Meeting:
         # Somebody who refuses says more than nobody who answers.
         errors.sort(key=lambda error: isinstance(error, PeerUnreachable))
         if errors:
-            return "; ".join(list(dict.fromkeys(str(error) for error in errors))[:3])
+            return "; ".join(list(_told_once(errors))[:3])
         if self._dialling:
             where = ", ".join(format_address(*address) for address in sorted(self._dialling)[:3])
             return (
@@ -292,3 +292,19 @@ class Meeting:
 def _dialled_host(host: str) -> str:
     """Where a process of this machine is dialled that listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def _told_once(errors: list[DiscoroError]) -> Iterator[str]:
+    """The texts of errors, one for all places that refuse us for the same reason."""
+    alike: dict[str, list[DiscoroError]] = {}
+    for error in errors:
+        alike.setdefault(str(error).replace(_place(error), "", 1), []).append(error)
+    for group in alike.values():
+        places = dict.fromkeys(_place(error) for error in group[1:])
+        places.pop(_place(group[0]), None)
+        others = ", ".join(place for place in places if place)
+        yield f"{group[0]} (The same at {others}.)" if others else str(group[0])
+
+
+def _place(error: DiscoroError) -> str:
+    return str(getattr(error, "location", None) or "")

@@ -45,7 +45,7 @@ def explain(
         hint = "What a call gives can be sent once it has been awaited"
     else:
         text = f"{type(reason).__name__}: {reason}" if str(reason) else type(reason).__name__
-        hint = hint or "Open it where it is used, or send what is needed to open it"
+        hint = hint or "Make it where it is used, or send what is needed to make it"
     return NotPicklable(what, " -> ".join(path), type_name(culprit), text, hint)
 
 

@@ -19,6 +19,7 @@ from discoro.errors import (
     PeerError,
     PeerUnreachable,
 )
+from discoro.peers.meeting import _told_once
 from discoro.transport.beacon import Beacon
 from tests.functional import jobs
 from tests.kit import eventually
@@ -352,3 +353,15 @@ def test_the_secret_is_nowhere_to_be_read(own: World) -> None:
     assert "very secret" not in repr(scheduler.network.options)
     assert "very secret" not in str(vars(scheduler))
     scheduler.close()
+
+
+def test_one_reason_of_many_is_said_once() -> None:
+    places = [Location("127.0.0.1", port) for port in (1, 2, 3)]
+    refused = [
+        AuthenticationFailed(f"{place} has another secret. Type it.", place) for place in places
+    ]
+    gone: list[DiscoroError] = [PeerUnreachable("127.0.0.1:9 answers nothing", None)]
+    assert list(_told_once([*refused, *gone])) == [
+        f"{places[0]} has another secret. Type it. (The same at {places[1]}, {places[2]}.)",
+        "127.0.0.1:9 answers nothing",
+    ]
