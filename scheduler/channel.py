@@ -87,7 +87,7 @@ class Channel:
             PeerLost: If the process of the channel is gone.
             TimeoutError: If it does not answer in time.
         """
-        return Act(self._subscribe, subscriber)
+        return Act("channel.subscribe()", self._subscribe, subscriber)
 
     def unsubscribe(self, subscriber: Any, timeout: float | None = None) -> Wait:
         """Await: send no more to ``subscriber``; gives 0, also if it had not subscribed.
@@ -96,7 +96,7 @@ class Channel:
             subscriber: As for :meth:`subscribe`.
             timeout: Seconds to wait for the process of the channel.
         """
-        return Act(self._unsubscribe, subscriber)
+        return Act("channel.unsubscribe()", self._unsubscribe, subscriber)
 
     def _subscribe(self, subscriber: Any) -> int:
         self.scheduler.check_thread("subscribe")

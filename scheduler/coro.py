@@ -245,7 +245,7 @@ class Coro(TaskFace[T]):
 
     def monitor(self, observed: Any) -> Wait:
         """Await: gives 0. When ``observed`` ends, this coroutine gets one ``MonitorException`` message."""
-        return Act(self._monitor, observed)
+        return Act("coro.monitor()", self._monitor, observed)
 
     def _monitor(self, observed: Any) -> int:
         scheduler = self.scheduler

@@ -36,6 +36,7 @@ from .waits import (
     READY,
     RUNNING,
     Ending,
+    Once,
     Receive,
     State,
     TimedReceive,
@@ -434,6 +435,8 @@ class Machine(asyncio.Future[T]):
         elif isinstance(thing, Waitable):
             thing = thing.waiting() or thing
         if isinstance(thing, Wait):
+            if isinstance(thing, Once):
+                thing.begun = True
             if self._pending is not None:  # it was cancelled, or asked to swap, while it ran
                 self._wait = INTERRUPTED
                 self._queue_up()

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import warnings
 from collections.abc import Callable, Generator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .checks import check_timeout
 from .errors import DiscoroError, ForgottenWait, NoSuchCoro, NotTheCoroutine
@@ -69,7 +70,7 @@ class Wait:
 
     __slots__ = ()
 
-    call: ClassVar[str] = "the call"
+    call: str = "the call"
 
     def __reduce__(self) -> NoReturn:
         raise ForgottenWait(self.call)
@@ -134,12 +135,41 @@ class Outsider:
             self.future.set_exception(error)
 
 
-class Act(Wait):
+class Once(Wait):
+    """A call that does nothing until it is yielded or awaited; where that was forgotten it says so, as a coroutine object does.
+
+    Attributes:
+        begun: Whether it was.
+    """
+
+    __slots__ = ("begun",)
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self.begun = True
+        return super().__await__()
+
+    def __del__(self) -> None:
+        # One that could not be made has no such attribute.
+        if not getattr(self, "begun", True) and not sys.is_finalizing():
+            warnings.warn(
+                f"`{self.call}` was neither yielded nor awaited: nothing was done",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+class Act(Once):
     """A call that is awaited for the sake of its twin on a remote coroutine, and is done at once."""
 
-    __slots__ = ("_args", "_function")
+    __slots__ = ("_args", "_function", "call")
 
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, call: str, function: Callable[..., Any], *args: Any) -> None:
+        super().__init__()
+        self.call = call
         self._function = function
         self._args = args
 
@@ -149,7 +179,7 @@ class Act(Wait):
         return True
 
 
-class _Timed(Wait):
+class _Timed(Once):
     """A wait that may have a timer."""
 
     __slots__ = ("_timer", "timeout", "waiter")
@@ -157,6 +187,7 @@ class _Timed(Wait):
     def __init__(self, timeout: float | None) -> None:
         if timeout is not None:
             check_timeout(timeout)
+        super().__init__()
         self.timeout = timeout
         self.waiter: Any = None
         self._timer: asyncio.TimerHandle | None = None

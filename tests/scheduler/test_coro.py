@@ -912,3 +912,51 @@ def test_a_coroutine_cannot_be_started_in_a_closed_scheduler() -> None:
             scheduler.spawn(noop)
 
     run_async(main)
+
+
+# -- what was forgotten -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "call"),
+    [
+        (lambda coro: coro.sleep(1), "coro.sleep()"),
+        (lambda coro: coro.receive(1), "coro.receive()"),
+        (lambda coro: coro.deliver("lost"), "coro.deliver()"),
+        (lambda coro: coro.finish(), "coro.finish()"),
+        (lambda coro: coro.monitor(coro), "coro.monitor()"),
+    ],
+)
+def test_a_call_that_was_neither_yielded_nor_awaited_warns_in_its_line(
+    forgotten: Any, call: str
+) -> None:
+    async def main(coro: Any = None) -> None:
+        with pytest.warns(RuntimeWarning, match="was neither yielded nor awaited") as caught:
+            forgotten(coro)
+            gc.collect()
+        (warning,) = caught
+        assert f"`{call}`" in str(warning.message)
+        assert warning.filename == __file__
+
+    run(main)
+
+
+def test_what_was_yielded_awaited_or_refused_does_not_warn() -> None:
+    def yields(coro: Any = None) -> Yields:
+        yield coro.sleep(0)
+        yield coro.receive(0)
+        yield coro.deliver(1)
+
+    async def awaits(coro: Any = None) -> None:
+        await coro.sleep(0)
+        await coro.receive(0)
+        with pytest.raises(TypeError):
+            coro.sleep("soon")
+        await asyncio.gather(coro.sleep(0.001))
+
+    async def main() -> None:
+        await Coro(yields)
+        await Coro(awaits)
+        gc.collect()
+
+    run(main)
