@@ -151,6 +151,10 @@ class Once(Wait):
         self.begun = True
         return super().__await__()
 
+    def __reduce__(self) -> NoReturn:
+        self.begun = True  # what is raised says so, too
+        super().__reduce__()
+
     def __del__(self) -> None:
         # One that could not be made has no such attribute.
         if not getattr(self, "begun", True) and not sys.is_finalizing():
