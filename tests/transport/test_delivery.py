@@ -205,10 +205,13 @@ def test_a_write_that_raises_breaks_the_link_and_loses_nothing() -> None:
 
 @pytest.mark.parametrize("length", [10, 2_000, 70_000])
 def test_what_a_finalizer_sends_in_the_midst_of_sending_comes_whole_and_in_its_place(
-    length: int,
+    length: int, request: pytest.FixtureRequest
 ) -> None:
     """The garbage collector runs at the k-th allocation, and what it collects sends: in every line that allocates."""
     payload = bytes(length)
+    gc.collect()
+    gc.freeze()  # so that each of many collections takes no time
+    request.addfinalizer(gc.unfreeze)
     for after in range(1, 160):
         frames: list[bytes] = []
         sending = Sending(Limits(), BatchCoder(Limits()), Turns())
