@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FORGOTTEN = "what computation.run() gives is awaited first (`remote = await computation.run(...)`, or yield); it"
+
 
 class RemoteCoro(RemoteReceiver, Coro[T], Waitable):
     """A reference to a coroutine of another process (or to one that has ended).
@@ -324,11 +326,7 @@ class Start(Word, Generic[T]):
         return f"<the start of {run.name} at {run.location}: await or yield it>"
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{self._forgotten} has no {name!r}")
-
-    @property
-    def _forgotten(self) -> str:
-        return "what computation.run() gives is awaited first (`remote = await computation.run(...)`, or yield); it"
+        raise AttributeError(f"{_FORGOTTEN} has no {name!r}")
 
     def __await__(self) -> Generator[Any, Any, Coro[T]]:
         run = self._of
@@ -380,7 +378,7 @@ class Start(Word, Generic[T]):
         """Go on."""
         if self._steps is None:
             if value is not None:
-                raise TypeError(f"{self._forgotten} takes no messages")
+                raise TypeError(f"{_FORGOTTEN} takes no messages")
             self._steps = self.__await__()
         return self._steps.send(value)
 

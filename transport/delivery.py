@@ -300,8 +300,7 @@ class Sending:
             self._nested.append((kind, target, source, payload))
             return 0
         joins = kind == self.run_kind and target == self.run_target and source == self.run_source
-        self._held = True
-        self.run_kind = 0  # so that what comes meanwhile comes here, too
+        self._hold()
         try:
             if self._out and self.batch_size + length > self.batch_bytes:
                 self._close_batch()
@@ -329,8 +328,6 @@ class Sending:
             if kind != _SEND:
                 self._count_on(kind)
         finally:
-            self._held = False
-        if self._nested:
             self._go_on()
         return self.batch_size
 
@@ -339,7 +336,7 @@ class Sending:
         if self._held:
             return False
         self._held = True
-        self.run_kind = 0
+        self.run_kind = 0  # nothing joins a run past the look at this
         return True
 
     def _go_on(self) -> None:
@@ -377,11 +374,10 @@ class Sending:
                 self._go_on()
 
     def _close_batch(self) -> None:
-        """Write the batch that was put together, or let it wait for the window or the link."""
+        """Write the batch that was put together, or let it wait for the window or the link; called while held."""
         out, raw, size = self._out, self._raw, self.batch_size
         self._out = []
         self.batch_size = 0
-        self.run_kind = 0
         self._raw = []  # a new list even for an empty one: the old one may wait
         if not out:
             return

@@ -483,9 +483,8 @@ class BigMessages:
         # One that its sender took back waits for no receipt, and passes over this one.
         if incoming.receipt:
             inbound.receipt(peer, incoming.receipt, error)
-            if peer.session is not None:
-                # Not at the end of the turn: who takes the value may let go of the one before, for which the kernel takes its time.
-                peer.session.flush()
+            # Not at the end of the turn: who takes the value may let go of the one before, for which the kernel takes its time.
+            peer.flush()
 
     def cancel_run(self, peer: Peer, number: int) -> None:
         """A run was cancelled whose arguments are still on their way."""

@@ -249,7 +249,7 @@ class Peer:
     ) -> int:
         """Put a message into the mailbox of ``target``; 1, or 0 when it is not known to be there in time."""
         self.check()
-        if self.network.big.wants(message):
+        if self.wants(message):
             return await self.network.big.deliver(self, target, message, timeout)
         data = dumps(message, "the message", code)
         if len(data) > self.network.limits.max_payload - 8:

@@ -132,11 +132,7 @@ def test_who_waits_for_a_grant_is_told_when_the_receiver_ends_and_nothing_is_kep
 ) -> None:
     async def main(here: World, server: Scheduler) -> None:
         async with here.scheduler(name="client") as client:
-            ending: Any = server.spawn(collect_one, (ended := asyncio.Event(),))
-            there = reference(client, ending, server.location.port)
-            await there.deliver("first")
-            for _ in range(400):
-                there.send(bytes(1000))
+            _, ended, there = await with_much_waiting(client, server)
             there.send(bytes(2_000_000))
             delivering = [
                 asyncio.ensure_future(there.deliver(bytes(size))) for size in (10, 3_000_000)
@@ -152,9 +148,20 @@ def test_who_waits_for_a_grant_is_told_when_the_receiver_ends_and_nothing_is_kep
     two_schedulers(tmp_path, main)
 
 
-async def collect_one(ended: asyncio.Event, coro: Any = None) -> None:
-    await coro.receive()
-    await ended.wait()
+async def with_much_waiting(client: Scheduler, server: Scheduler) -> tuple[Any, asyncio.Event, Any]:
+    """A coroutine that takes one message and ends when it may; more wait for it than it has granted."""
+
+    async def collect_one(coro: Any = None) -> None:
+        await coro.receive()
+        await ended.wait()
+
+    ended = asyncio.Event()
+    ending = server.spawn(collect_one)
+    there = reference(client, ending, server.location.port)
+    await there.deliver("first")
+    for _ in range(400):
+        there.send(bytes(1000))
+    return ending, ended, there
 
 
 def test_the_end_of_a_receiver_grants_nothing(
@@ -164,11 +171,7 @@ def test_the_end_of_a_receiver_grants_nothing(
 
     async def main(here: World, server: Scheduler) -> None:
         async with here.scheduler(name="client") as client:
-            ending: Any = server.spawn(collect_one, (ended := asyncio.Event(),))
-            there = reference(client, ending, server.location.port)
-            await there.deliver("first")
-            for _ in range(400):
-                there.send(bytes(1000))
+            ending, ended, _ = await with_much_waiting(client, server)
             await eventually(lambda: ending._queue is not None and bool(ending._queue.attention))
             posted: list[int] = []
             (peer,) = server.network.live_peers()

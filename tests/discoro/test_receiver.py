@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +35,43 @@ MESSAGES: list[Any] = [
 UNSENDABLE = {"x": (value for value in ())}
 
 
-def test_what_send_queues_is_what_its_parts_queue(tmp_path: Path) -> None:
-    async def main() -> None:
-        with world(tmp_path) as here:
+def two_schedulers(
+    folder: Path, main: Callable[[Scheduler, Scheduler], Awaitable[None]], **limits: int
+) -> None:
+    """Call ``main(client, server)``; they have no session yet."""
+
+    async def both() -> None:
+        with world(folder) as here:
             async with (
                 here.scheduler(name="server", tcp_port=0) as server,
-                here.scheduler(name="client", limits={"lane_queue": 200_000}) as client,
+                here.scheduler(name="client", limits=limits) as client,
             ):
-                both = [await reference(client, server) for _ in range(2)]
-                await compare(both, random.Random(1))  # from no coroutine of ours
-                await client.spawn(compare_inside, (both, random.Random(2)))
+                await main(client, server)
 
-    run_async(main)
+    run_async(both)
+
+
+def test_what_send_queues_is_what_its_parts_queue(tmp_path: Path) -> None:
+    async def main(client: Scheduler, server: Scheduler) -> None:
+        both = [await reference(client, server) for _ in range(2)]
+        await compare(both, random.Random(1))  # from no coroutine of ours
+        await client.spawn(compare_inside, (both, random.Random(2)))
+
+    two_schedulers(tmp_path, main, lane_queue=200_000)
 
 
 async def reference(client: Scheduler, server: Scheduler) -> Any:
     """A coroutine of the server that takes all, as the client sees it: with a session and a lane."""
-    taking = server.spawn(take_all)
-    number = server.export(taking)
-    hint = ("127.0.0.1", server.location.port)
-    remote: RemoteCoro[None] = RemoteCoro(
-        client.network, server.network.process, number, "take_all", hint
-    )
+    remote = seen_by(client, server.spawn(take_all))
     await remote.deliver("first")
     return remote
+
+
+def seen_by(client: Scheduler, coro: Any) -> Any:
+    """A coroutine of the server as the client sees it, without a session."""
+    server = coro.scheduler
+    hint = ("127.0.0.1", server.location.port)
+    return RemoteCoro(client.network, server.network.process, server.export(coro), coro.name, hint)
 
 
 async def take_all(coro: Any = None) -> None:
@@ -112,113 +126,87 @@ async def compare(both: list[Any], chance: random.Random) -> None:
 
 
 def test_a_batch_is_closed_by_the_message_that_fills_it(tmp_path: Path) -> None:
-    async def main() -> None:
-        with world(tmp_path) as here:
-            async with (
-                here.scheduler(name="server", tcp_port=0) as server,
-                here.scheduler(name="client") as client,
-            ):
-                remote = await reference(client, server)
-                session = remote.peer().session
-                session.flush()
-                remote.peer().lane(remote.number).credit = 1 << 20
-                sent = session.outbox.last
-                for number in range(1000):
-                    remote.send({"i": number, "x": "abc"})
-                assert session.outbox.last - sent == 2
-                assert session.batch_size < client.network.limits.batch_bytes
+    async def main(client: Scheduler, server: Scheduler) -> None:
+        remote = await reference(client, server)
+        session = remote.peer().session
+        session.flush()
+        remote.peer().lane(remote.number).credit = 1 << 20
+        sent = session.outbox.last
+        for number in range(1000):
+            remote.send({"i": number, "x": "abc"})
+        assert session.outbox.last - sent == 2
+        assert session.batch_size < client.network.limits.batch_bytes
 
-    run_async(main)
+    two_schedulers(tmp_path, main)
 
 
 def test_messages_to_several_and_of_several_are_told_apart_in_one_batch(tmp_path: Path) -> None:
-    async def main() -> None:
-        with world(tmp_path) as here:
-            async with (
-                here.scheduler(name="server", tcp_port=0) as server,
-                here.scheduler(name="client") as client,
-            ):
-                both = [await reference(client, server) for _ in range(2)]
-                session = both[0].peer().session
-                await session.settled()
+    async def main(client: Scheduler, server: Scheduler) -> None:
+        both = [await reference(client, server) for _ in range(2)]
+        session = both[0].peer().session
+        await session.settled()
 
-                def send(first: Any, second: Any) -> Any:
-                    for number in range(3):
-                        first.send({"i": number})
-                        first.send({"i": number})
-                        second.send({"i": number})
-                        yield  # the other one has its turn; nothing goes out before both are through
+        def send(first: Any, second: Any) -> Any:
+            for number in range(3):
+                first.send({"i": number})
+                first.send({"i": number})
+                second.send({"i": number})
+                yield  # the other one has its turn; nothing goes out before both are through
 
-                def look(coro: Any = None) -> Any:
-                    senders = [client.spawn(send, (*both,)), client.spawn(send, (*both[::-1],))]
-                    for _ in range(3):
-                        yield
-                    found.extend((one.source, one.target) for one in session.unacknowledged())
-                    expected.extend(
-                        (sender.number, remote.number)
-                        for _ in range(3)
-                        for sender, order in zip(senders, (both, both[::-1]), strict=True)
-                        for remote in (order[0], order[0], order[1])
-                    )
+        def look(coro: Any = None) -> Any:
+            senders = [client.spawn(send, (*both,)), client.spawn(send, (*both[::-1],))]
+            for _ in range(3):
+                yield
+            found.extend((one.source, one.target) for one in session.unacknowledged())
+            expected.extend(
+                (sender.number, remote.number)
+                for _ in range(3)
+                for sender, order in zip(senders, (both, both[::-1]), strict=True)
+                for remote in (order[0], order[0], order[1])
+            )
 
-                found: list[tuple[int, int]] = []
-                expected: list[tuple[int, int]] = []
-                await client.spawn(look)
-                assert len(found) == 18 and found == expected
+        found: list[tuple[int, int]] = []
+        expected: list[tuple[int, int]] = []
+        await client.spawn(look)
+        assert len(found) == 18 and found == expected
 
-    run_async(main)
+    two_schedulers(tmp_path, main)
 
 
 def test_another_thread_hands_its_message_to_the_one_of_the_loop(tmp_path: Path) -> None:
-    async def main() -> None:
-        with world(tmp_path) as here:
-            async with (
-                here.scheduler(name="server", tcp_port=0) as server,
-                here.scheduler(name="client") as client,
-            ):
-                remote = await reference(client, server)
-                session = remote.peer().session
-                await session.settled()
-                thread = threading.Thread(target=remote.send, args=({"i": 1},))
-                thread.start()
-                thread.join()
-                assert (
-                    session.idle
-                )  # the loop has not had its turn: nothing was queued in its place
-                await asyncio.sleep(0)
-                assert [one.payload for one in session.unacknowledged()] == [dumps({"i": 1})]
+    async def main(client: Scheduler, server: Scheduler) -> None:
+        remote = await reference(client, server)
+        session = remote.peer().session
+        await session.settled()
+        thread = threading.Thread(target=remote.send, args=({"i": 1},))
+        thread.start()
+        thread.join()
+        assert session.idle  # the loop has not had its turn: nothing was queued in its place
+        await asyncio.sleep(0)
+        assert [one.payload for one in session.unacknowledged()] == [dumps({"i": 1})]
 
-    run_async(main)
+    two_schedulers(tmp_path, main)
 
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_who_has_ended_and_who_was_never_met_are_sent_to_by_a_new_session(
     tmp_path: Path, ended: bool
 ) -> None:
-    async def main() -> None:
-        with world(tmp_path) as here:
-            async with (
-                here.scheduler(name="server", tcp_port=0) as server,
-                here.scheduler(name="client") as client,
-            ):
-                got: list[Any] = []
+    async def main(client: Scheduler, server: Scheduler) -> None:
+        got: list[Any] = []
 
-                async def take(coro: Any = None) -> None:
-                    while "last" not in got:
-                        got.append(await coro.receive())
+        async def take(coro: Any = None) -> None:
+            while "last" not in got:
+                got.append(await coro.receive())
 
-                taking: Coro[None] = server.spawn(take)
-                number = server.export(taking)
-                hint = ("127.0.0.1", server.location.port)
-                remote: RemoteCoro[None] = RemoteCoro(
-                    client.network, server.network.process, number, "take", hint
-                )
-                if ended:
-                    await remote.deliver("first")
-                    await client.network._endpoint.close_session(remote.peer().session)
-                assert remote.send({"i": 1}) == 0
-                assert remote.send("last") == 0
-                await taking
-                assert got == [*["first"][:ended], {"i": 1}, "last"]
+        taking: Coro[None] = server.spawn(take)
+        remote = seen_by(client, taking)
+        if ended:
+            await remote.deliver("first")
+            await client.network._endpoint.close_session(remote.peer().session)
+        assert remote.send({"i": 1}) == 0
+        assert remote.send("last") == 0
+        await taking
+        assert got == [*["first"][:ended], {"i": 1}, "last"]
 
-    run_async(main)
+    two_schedulers(tmp_path, main)
